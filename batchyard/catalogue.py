@@ -1,0 +1,218 @@
+"""The model catalogue: which models there are, how each is loaded, which tasks the yard knows.
+
+Parameter names are llama-cpp-python's. The file is `configs/models.yaml`; its JSON Schema
+(`configs/models.schema.json`) is generated from these classes.
+"""
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from batchyard.errors import InvalidConfig, shown
+from batchyard.job import Job, Name
+from batchyard.output import Output
+from batchyard.sampling import Sampling
+
+_ENV_PREFIX = "os.environ/"
+KvType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelEntry(_Entry):
+    """One model, served by one queue (`model.<model_name>`)."""
+
+    model_name: Annotated[Name, Field(description="Name of the model, and of its queue model.<name>.")]
+    model_path: Annotated[
+        str, Field(description="GGUF file; relative to the folder above the catalogue's own folder.")
+    ]
+    tasks: Annotated[tuple[Name, ...], Field(description="Tasks that this model may be given.")] = ()
+    n_slots: Annotated[
+        int, Field(ge=1, le=200, description="Jobs that run at once: slots of the engine.")
+    ] = 16
+    n_ctx: Annotated[int, Field(ge=16, description="Tokens one job may use, prompt and answer together.")] = (
+        2048
+    )
+    n_batch: Annotated[int, Field(ge=1, description="Token budget of one step, over all slots.")] = 512
+    n_ubatch: Annotated[int, Field(ge=1)] = 512
+    n_threads: Annotated[
+        int | None, Field(ge=1, description="Threads of a step; null takes the free cores.")
+    ] = None
+    n_threads_batch: Annotated[int | None, Field(ge=1)] = None
+    n_gpu_layers: Annotated[
+        int, Field(ge=-1, description="Layers on the GPU; -1 for all. Ignored without one.")
+    ] = -1
+    main_gpu: Annotated[int, Field(ge=0)] = 0
+    split_mode: Literal["none", "layer", "row"] = "none"
+    flash_attn: bool | Literal["auto"] = "auto"
+    type_k: KvType = "f16"
+    type_v: KvType = "f16"
+    kv_unified: bool | None = None
+    use_mmap: bool = True
+    use_mlock: bool = False
+    chat_format: Annotated[
+        str | None, Field(description="Jinja chat template; null takes the one in the GGUF.")
+    ] = None
+    prefix_cache: Annotated[
+        bool, Field(description="Compute the instruction that jobs share once a worker.")
+    ] = True
+    verbose: bool = False
+
+
+class TaskEntry(_Entry):
+    """One task: what a job of this kind gets where it says nothing itself."""
+
+    task: Annotated[Name, Field(description="Name of the task, as in Job.task.")]
+    description: str = ""
+    instruction: Annotated[
+        str | None, Field(description="System message put before a job that brings none.")
+    ] = None
+    output: Annotated[Output | None, Field(description="Form of the answer; null for free text.")] = None
+    sampling: Sampling = Sampling()
+
+
+class Catalogue(_Entry):
+    """All models and tasks of a yard."""
+
+    model_list: Annotated[tuple[ModelEntry, ...], Field(min_length=1)]
+    task_list: Annotated[tuple[TaskEntry, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Catalogue":
+        names = [model.model_name for model in self.model_list]
+        tasks = [task.task for task in self.task_list]
+        for kind, words in (("model_name", names), ("task", tasks)):
+            twice = sorted({word for word in words if words.count(word) > 1})
+            if twice:
+                raise ValueError(f"{kind} {twice[0]!r} is there twice")
+        for model in self.model_list:
+            for task in model.tasks:
+                if task not in tasks:
+                    raise ValueError(f"model {model.model_name!r} names the task {task!r}, not in task_list")
+        return self
+
+    @cached_property
+    def _models(self) -> dict[str, ModelEntry]:
+        return {model.model_name: model for model in self.model_list}
+
+    @cached_property
+    def _tasks(self) -> dict[str, TaskEntry]:
+        return {task.task: task for task in self.task_list}
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """Names of all models, in the file's order."""
+        return tuple(self._models)
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """Names of all tasks, in the file's order."""
+        return tuple(self._tasks)
+
+    def model(self, name: str) -> ModelEntry:
+        """The entry of a model.
+
+        Raises:
+            InvalidConfig: code `unknown_model`.
+        """
+        try:
+            return self._models[name]
+        except KeyError:
+            raise InvalidConfig(
+                f"no model {shown(name)}; there are {', '.join(self._models)}",
+                code="unknown_model",
+                field="model",
+                remedy="name one of these, or add it under model_list",
+            ) from None
+
+    def task(self, name: str) -> TaskEntry | None:
+        """The entry of a task, or None."""
+        return self._tasks.get(name)
+
+
+def with_task_defaults(job: Job, task: TaskEntry | None) -> Job:
+    """`job` with its task's sampling and output form where it leaves them out."""
+    if task is None:
+        return job
+    return job.model_copy(
+        update={
+            "sampling": job.sampling.over(task.sampling),
+            "output": job.output if job.output is not None else task.output,
+        }
+    )
+
+
+def load_catalogue(path: Path) -> Catalogue:
+    """The catalogue in the YAML file `path`; `os.environ/NAME` is replaced from the environment.
+
+    Raises:
+        InvalidConfig: naming the key, the value and the remedy.
+    """
+    return parse_catalogue(read_yaml(path), str(path))
+
+
+def parse_catalogue(data: object, source: str) -> Catalogue:
+    """The catalogue in plain data; `source` names it in errors."""
+    try:
+        return Catalogue.model_validate(data)
+    except ValidationError as exc:
+        raise config_error(exc, source) from None
+
+
+def config_error(exc: ValidationError, source: str) -> InvalidConfig:
+    """The first fault of a configuration file, as our error."""
+    first = exc.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    value = "" if isinstance(first["input"], dict | list) else f", got {shown(first['input'])}"
+    return InvalidConfig(
+        f"{first['msg'].removeprefix('Value error, ')}{value}",
+        field=f"{source}: {where}" if where else source,
+        remedy="correct the file; its JSON Schema stands beside it",
+    )
+
+
+def read_yaml(path: Path) -> object:
+    """The plain data of a YAML file, secrets filled in.
+
+    Raises:
+        InvalidConfig: the file cannot be read, is no YAML, or names a variable that is not set.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise InvalidConfig(
+            f"cannot read it: {exc.strerror}", field=str(path), remedy="name an existing file"
+        ) from exc
+    except (yaml.YAMLError, UnicodeDecodeError) as exc:
+        raise InvalidConfig(f"is no YAML: {exc}", field=str(path), remedy="correct the file") from exc
+    return _filled(data, str(path))
+
+
+def _filled(data: Any, where: str) -> Any:
+    if isinstance(data, dict):
+        return {key: _filled(value, f"{where}: {key}") for key, value in data.items()}
+    if isinstance(data, list):
+        return [_filled(value, where) for value in data]
+    if isinstance(data, str) and data.startswith(_ENV_PREFIX):
+        name = data.removeprefix(_ENV_PREFIX)
+        if name not in os.environ:
+            raise InvalidConfig(
+                f"the environment has no {name}", field=where, remedy=f"set {name}, or write the value"
+            )
+        return os.environ[name]
+    return data
+
+
+def catalogue_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of the catalogue file."""
+    schema = Catalogue.model_json_schema(by_alias=True)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Batchyard model catalogue",
+    } | schema

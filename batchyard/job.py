@@ -1,0 +1,215 @@
+"""The job: one unit of work, frozen. It knows no queue, no store and no app."""
+
+import hashlib
+import os
+import time
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from batchyard.errors import InvalidJob, shown
+from batchyard.names import AUTO
+from batchyard.output import Output
+from batchyard.sampling import Finite, Sampling
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/@+-]{0,127}$")]
+"""What ids, tasks, models, batches and tenants may be called."""
+
+PRIORITIES = {"interactive": 0, "batch": 6}
+"""Named priorities on Celery's Redis scale: 0 goes first, 9 last."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TextPart(_Frozen):
+    """Text within a message."""
+
+    type: Literal["text"] = "text"
+    text: str
+
+
+class ImagePart(_Frozen):
+    """An image within a message, by the SHA-256 of its bytes; the bytes travel once (`Client.attach`)."""
+
+    type: Literal["image"] = "image"
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
+
+
+class Message(_Frozen):
+    """One chat message, as in OpenAI's API: `content` is text or a list of parts."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str | tuple[Part, ...]
+
+    @property
+    def text(self) -> str:
+        """The text of the message, without its images."""
+        if isinstance(self.content, str):
+            return self.content
+        return "\n".join(part.text for part in self.content if isinstance(part, TextPart))
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """The hashes of the images of the message, in order."""
+        if isinstance(self.content, str):
+            return ()
+        return tuple(part.sha256 for part in self.content if isinstance(part, ImagePart))
+
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+def new_job_id() -> str:
+    """A new id of 26 characters that sorts by time of creation (48 bits of milliseconds, 80 random)."""
+    number = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
+    return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5))
+
+
+class Job(_Frozen):
+    """One unit of work.
+
+    Exactly one of `prompt` (a user's text, or with `raw` the whole prompt as the model sees it) and
+    `messages` is given. `id` is new, or the caller's idempotency key: the same id with the same body is
+    the same job. `deadline` is in seconds since the epoch; `time_limit` in seconds of running.
+    """
+
+    id: Name = Field(default_factory=new_job_id)
+    task: Name = AUTO
+    model: Name = AUTO
+    prompt: str | None = None
+    raw: bool = False
+    messages: Annotated[tuple[Message, ...], Field(min_length=1)] | None = None
+    sampling: Sampling = Sampling()
+    output: Output | None = None
+    priority: Annotated[int, Field(ge=0, le=9)] = PRIORITIES["batch"]
+    deadline: Annotated[Finite, Field(gt=0)] | None = None
+    time_limit: Annotated[Finite, Field(gt=0)] | None = None
+    max_retries: Annotated[int, Field(ge=0, le=100)] = 3
+    batch: Name | None = None
+    tenant: Name = "default"
+    metadata: dict[str, JsonValue] = {}
+
+    @field_validator("priority", mode="before")
+    @classmethod
+    def _named_priority(cls, value: object) -> object:
+        if isinstance(value, str) and value in PRIORITIES:
+            return PRIORITIES[value]
+        return value
+
+    @model_validator(mode="after")
+    def _one_prompt(self) -> "Job":
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("give exactly one of prompt and messages")
+        if self.messages is not None and self.raw:
+            raise ValueError("raw goes with prompt, not with messages")
+        if not self.text.strip() and not self.images:
+            raise ValueError("the prompt is empty")
+        return self
+
+    @property
+    def text(self) -> str:
+        """All the text that a user gave, for classification and limits (system messages left out)."""
+        if self.prompt is not None:
+            return self.prompt
+        return "\n".join(message.text for message in self.messages or () if message.role != "system")
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """Hashes of all images of the job, in order."""
+        return tuple(sha for message in self.messages or () for sha in message.images)
+
+    def wire(self) -> dict[str, Any]:
+        """The job as the JSON object that travels: what differs from the defaults, and the id."""
+        body = self.model_dump(mode="json", exclude_defaults=True, by_alias=True)
+        body["id"] = self.id
+        return body
+
+    def digest(self, body: bytes) -> str:
+        """What tells two bodies under one id apart: 16 hex digits over the wire form `body`."""
+        return hashlib.blake2b(body, digest_size=8).hexdigest()
+
+
+def parse_job(data: object, max_prompt_bytes: int = 1_048_576) -> Job:
+    """The job that `data` (a Job or a mapping of its fields) describes.
+
+    Raises:
+        InvalidJob: naming the field, the value and the remedy.
+    """
+    if isinstance(data, Job):
+        job = data
+    else:
+        try:
+            job = Job.model_validate(data)
+        except ValidationError as exc:
+            raise _invalid(exc) from None
+    _check_text(job, max_prompt_bytes)
+    return job
+
+
+def _check_text(job: Job, max_prompt_bytes: int) -> None:
+    field = "prompt" if job.prompt is not None else "messages"
+    text = job.text if job.prompt is not None else "\n".join(m.text for m in job.messages or ())
+    try:
+        size = len(text.encode("utf-8"))
+    except UnicodeEncodeError as exc:
+        raise InvalidJob(
+            f"not valid Unicode at character {exc.start}: {shown(text[exc.start : exc.start + 1])}",
+            code="invalid_utf8",
+            field=field,
+            remedy="decode the bytes with the encoding they were written in before submitting",
+        ) from None
+    if size > max_prompt_bytes:
+        raise InvalidJob(
+            f"{size:,} bytes of text, the limit is {max_prompt_bytes:,}",
+            code="prompt_too_large",
+            field=field,
+            remedy="split the document, or raise BATCHYARD_MAX_PROMPT_BYTES",
+        )
+    if "\x00" in text:
+        raise InvalidJob(
+            "contains a NUL character",
+            code="invalid_utf8",
+            field=field,
+            remedy="remove \\x00 from the text; is it binary data?",
+        )
+
+
+_REMEDIES = {
+    "extra_forbidden": "remove it, or put it under metadata",
+    "string_pattern_mismatch": "use letters, digits and _.:/@+- (128 at most, a letter or digit first)",
+    "missing": "give it a value",
+    "finite_number": "give a finite number",
+    "string_unicode": "decode the bytes with the encoding they were written in before submitting",
+}
+
+
+def _invalid(exc: ValidationError) -> InvalidJob:
+    """Our error for the first fault pydantic found, with the value as the caller wrote it."""
+    first = exc.errors()[0]
+    branches = {"text", "image", "json_schema", "grammar", "choices", "tuple[Part, ...]", "str"}
+    loc = [str(part) for part in first["loc"]]
+    field = ".".join(
+        part for i, part in enumerate(loc) if i == 0 or not (part in branches and i + 1 < len(loc))
+    )
+    message = first["msg"].removeprefix("Value error, ")
+    if "prompt is empty" in message or "exactly one of" in message:
+        field = field or "prompt"
+        remedy = "put the text to work on into prompt or messages"
+    else:
+        remedy = _REMEDIES.get(first["type"], f"see Job.{field.split('.')[0]}" if field else "see Job")
+        if not isinstance(first["input"], dict) or first["type"] == "extra_forbidden":
+            message = f"{message}, got {shown(first['input'])}"
+    return InvalidJob(message, field=field or None, remedy=remedy)

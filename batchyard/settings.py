@@ -1,0 +1,71 @@
+"""What the environment decides, read once at start and passed down."""
+
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from batchyard.errors import InvalidConfig
+
+
+class Settings(BaseSettings):
+    """Settings, from `BATCHYARD_<NAME>` in the environment (arguments win over the environment).
+
+    A secret may come from a file: `BATCHYARD_REDIS_URL_FILE=/run/secrets/redis_url`.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="BATCHYARD_", frozen=True, extra="forbid")
+
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    redis_url_file: Path | None = None
+    models: Path = Path("configs/models.yaml")
+    routing: Path = Path("configs/routing.yaml")
+    result_expires: Annotated[int, Field(gt=0)] = 7 * 24 * 3600
+    """Seconds that a job's state, result and attachments stay in Redis."""
+    chunk_size: Annotated[int, Field(gt=0, le=10_000)] = 500
+    """Jobs in one router message."""
+    max_prompt_bytes: Annotated[int, Field(gt=0)] = 1_048_576
+    """UTF-8 bytes of all text in one job."""
+    max_image_bytes: Annotated[int, Field(gt=0)] = 20_971_520
+    max_image_pixels: Annotated[int, Field(gt=0)] = 50_000_000
+    lease_seconds: Annotated[float, Field(ge=2)] = 10.0
+    """A worker or router that has not renewed its messages for this long is taken for dead."""
+    omp_spin_count: Annotated[int, Field(ge=0)] | None = 2000
+    """GOMP_SPINCOUNT of the engine; empty for OpenMP's own. Bounded spin pays wherever the cores are shared."""
+
+    @field_validator("redis_url")
+    @classmethod
+    def _scheme(cls, url: str) -> str:
+        if urlsplit(url).scheme not in {"redis", "rediss", "unix", "redis+socket", "sentinel"}:
+            raise ValueError("must start with redis://, rediss:// or unix://")
+        return url
+
+    @property
+    def url(self) -> str:
+        """The Redis URL, from its file where one is named."""
+        if self.redis_url_file is None:
+            return self.redis_url
+        try:
+            return self.redis_url_file.read_text(encoding="utf-8").strip()
+        except OSError as exc:
+            raise InvalidConfig(
+                f"cannot read {self.redis_url_file}: {exc.strerror}",
+                field="BATCHYARD_REDIS_URL_FILE",
+                remedy="mount the secret, or set BATCHYARD_REDIS_URL",
+            ) from exc
+
+
+def load_settings(**overrides: object) -> Settings:
+    """The settings of this process.
+
+    Raises:
+        InvalidConfig: naming the variable, if one does not fit.
+    """
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        name = "BATCHYARD_" + "_".join(str(part) for part in first["loc"]).upper()
+        raise InvalidConfig(first["msg"], field=name, remedy="correct or unset the variable") from exc

@@ -1,0 +1,292 @@
+"""The store: the only code that knows what stands under which Redis key.
+
+Each operation is a generator that yields commands to run as one pipeline and returns its answer, so that
+the sync and the async client share it (`run`, `arun`). Knows no Celery.
+"""
+
+import json
+import time
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import redis
+import redis.asyncio
+
+from batchyard import names
+from batchyard.errors import YardUnavailable
+from batchyard.job import Job
+from batchyard.result import ErrorInfo, Result
+from batchyard.scripts import PUBLISH, STORE, SUBMIT
+from batchyard.states import State
+from batchyard.wire import dumps, task_message
+
+Commands = Sequence[tuple[Any, ...]]
+T = TypeVar("T")
+Op = Generator[Commands, list[Any], T]
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """What became of one chunk: how many jobs were new, and the ids that clash with another body."""
+
+    new: int
+    conflicts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchStatus:
+    """Counters of a batch; `done` counts every final state."""
+
+    batch: str
+    total: int
+    success: int
+    failure: int
+    revoked: int
+
+    @property
+    def done(self) -> int:
+        """Jobs with a result."""
+        return self.success + self.failure + self.revoked
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """One routed job, ready to be published: its id, queue, priority, message and new state document."""
+
+    job_id: str
+    queue: str
+    priority: int
+    message: str
+    state: str
+
+
+def submit(
+    jobs: Sequence[tuple[Job, dict[str, Any], str]], batch: str, ttl: int, priority: int
+) -> Op[Submitted]:
+    """Claim and queue one chunk of (job, wire body, digest) for the router: all of it, or none."""
+    now = time.time()
+    message = task_message(
+        names.ROUTE_TASK,
+        f"route-{jobs[0][0].id}-{len(jobs)}",
+        {"jobs": [body for _, body, _ in jobs], "submitted": now},
+        names.ROUTE_QUEUE,
+        priority,
+        ignore_result=True,
+    )
+    pairs = [word for job, _, digest in jobs for word in (job.id, digest)]
+    (reply,) = yield [
+        (
+            "EVAL", SUBMIT, 0, ttl, batch, now, names.priority_queue(names.ROUTE_QUEUE, priority), message,
+            names.RESULT_KEY_PREFIX, names.claim_key(""), names.bell_key(names.ROUTE_QUEUE), len(jobs), *pairs,
+        )
+    ]  # fmt: skip
+    if int(reply[0]) == 0:
+        return Submitted(0, tuple(_text(job_id) for job_id in reply[1]))
+    return Submitted(int(reply[1]), ())
+
+
+def publish(publications: Sequence[Publication], ttl: int) -> Op[int]:
+    """Hand routed jobs to their models' queues; jobs no longer waiting for a route are skipped."""
+    words = [
+        word
+        for p in publications
+        for word in (
+            p.job_id, names.priority_queue(p.queue, p.priority), names.bell_key(p.queue), p.message, p.state
+        )
+    ]  # fmt: skip
+    (reply,) = yield [("EVAL", PUBLISH, 0, names.RESULT_KEY_PREFIX, ttl, len(publications), *words)]
+    return int(reply)
+
+
+def finish(results: Iterable[tuple[str, str, State, str]], ttl: int) -> Op[int]:
+    """Store final documents of (job id, batch, state, document); the first for an id stays."""
+    replies = yield [
+        (
+            "EVAL",
+            STORE,
+            0,
+            names.result_key(job_id),
+            ttl,
+            job_id,
+            batch,
+            str(state),
+            document,
+            int(state.final),
+        )
+        for job_id, batch, state, document in results
+    ]
+    return sum(int(reply) for reply in replies)
+
+
+def state_document(job_id: str, state: State, result: object = None, traceback: str | None = None) -> str:
+    """Celery's task-meta document; `status` stands first, which our Lua relies on."""
+    meta = {"status": str(state), "result": result, "traceback": traceback, "children": [], "task_id": job_id}
+    return dumps(meta).replace(":", ": ", 1)
+
+
+def failure_document(job_id: str, state: State, error: Any) -> str:
+    """The task-meta document of a job that ended with `error` (a YardError) outside Celery's tracer."""
+    return state_document(
+        job_id,
+        state,
+        {
+            "exc_type": type(error).__name__,
+            "exc_message": list(error.args),
+            "exc_module": type(error).__module__,
+        },
+    )
+
+
+def states(job_ids: Sequence[str]) -> Op[list[State]]:
+    """The state of each job."""
+    return [result_state(doc) for doc in (yield from documents(job_ids))]
+
+
+def documents(job_ids: Sequence[str]) -> Op[list[dict[str, Any] | None]]:
+    """The task-meta document of each job, None where there is none."""
+    if not job_ids:
+        return []
+    (reply,) = yield [("MGET", *(names.result_key(job_id) for job_id in job_ids))]
+    return [None if raw is None else json.loads(raw) for raw in reply]
+
+
+def batch_status(batch: str) -> Op[BatchStatus]:
+    """Counters of a batch; all zero if it is unknown."""
+    (reply,) = yield [("HMGET", names.batch_key(batch), "total", "SUCCESS", "FAILURE", "REVOKED")]
+    return BatchStatus(batch, *(int(value or 0) for value in reply))
+
+
+def batch_jobs(batch: str, start: int, count: int) -> Op[list[str]]:
+    """`count` job ids of a batch from position `start`, in order of submission."""
+    (reply,) = yield [("LRANGE", names.batch_jobs_key(batch), start, start + count - 1)]
+    return [_text(job_id) for job_id in reply]
+
+
+def completed(batch: str, after: str, count: int) -> Op[list[tuple[str, str]]]:
+    """(cursor, job id) of jobs of a batch that finished after the cursor `after` ("0" for the first)."""
+    start = "-" if after == "0" else f"({after}"
+    (entries,) = yield [("XRANGE", names.batch_done_key(batch), start, "+", "COUNT", count)]
+    return [(_text(cursor), _text(next(iter(fields.values())))) for cursor, fields in entries]
+
+
+def await_completed(batch: str, after: str, block_ms: int) -> Op[None]:
+    """Return when a job of the batch has finished after the cursor, at the latest after `block_ms`."""
+    yield [("XREAD", "COUNT", 1, "BLOCK", block_ms, "STREAMS", names.batch_done_key(batch), after)]
+
+
+def put_blob(sha256: str, data: bytes, ttl: int) -> Op[None]:
+    """Keep an attachment under its hash; the same content again only renews its time."""
+    yield [("SET", names.blob_key(sha256), data, "EX", ttl)]
+
+
+def missing_blobs(hashes: Sequence[str]) -> Op[list[str]]:
+    """Which attachments are not in the store."""
+    if not hashes:
+        return []
+    replies = yield [("EXISTS", names.blob_key(sha256)) for sha256 in hashes]
+    return [sha256 for sha256, there in zip(hashes, replies, strict=True) if not there]
+
+
+def put_catalogue(document: str) -> Op[None]:
+    """Publish the catalogue's JSON, so that clients can check tasks and models at submit."""
+    yield [("SET", names.CATALOGUE_KEY, document)]
+
+
+def get_catalogue() -> Op[dict[str, Any] | None]:
+    """The catalogue that the yard runs with, or None before the first router has started."""
+    (reply,) = yield [("GET", names.CATALOGUE_KEY)]
+    return None if reply is None else dict(json.loads(reply))
+
+
+def queue_lengths(queues: Sequence[str]) -> Op[dict[str, int]]:
+    """Messages waiting in each queue, all priorities together."""
+    replies = yield [
+        ("LLEN", names.priority_queue(queue, priority))
+        for queue in queues
+        for priority in names.PRIORITY_STEPS
+    ]
+    width = len(names.PRIORITY_STEPS)
+    return {queue: sum(map(int, replies[i * width : (i + 1) * width])) for i, queue in enumerate(queues)}
+
+
+def result_state(document: dict[str, Any] | None) -> State:
+    """The state in a task-meta document; a state that is not ours counts as STARTED."""
+    if document is None:
+        return State.UNKNOWN
+    status = document["status"]
+    return State(status) if status in set(State) else State.STARTED
+
+
+def result_of(job_id: str, document: dict[str, Any] | None) -> Result | None:
+    """The result in a task-meta document, or None if the job is not finished."""
+    state = result_state(document)
+    if document is None or not state.final:
+        return None
+    value = document["result"]
+    if state is State.SUCCESS and isinstance(value, dict):
+        return Result.model_validate({**value, "job_id": job_id, "state": state})
+    return Result(job_id=job_id, state=state, error=_error_info(state, value))
+
+
+def _error_info(state: State, value: Any) -> ErrorInfo:
+    exc = value if isinstance(value, dict) else {}
+    args = exc.get("exc_message") or []
+    args = list(args) if isinstance(args, list | tuple) else [str(args)]
+    if str(exc.get("exc_module", "")).startswith("batchyard") and len(args) == 5:
+        message, code, field, remedy, retryable = args
+        return ErrorInfo(code=code, message=message, field=field, remedy=remedy, retryable=retryable)
+    kind, text = str(exc.get("exc_type", "")), " ".join(map(str, args))
+    if kind == "TaskRevokedError" or state is State.REVOKED:
+        code = "deadline_exceeded" if text == "expired" else "cancelled"
+        return ErrorInfo(code=code, message=f"the job was {'too late' if text == 'expired' else 'cancelled'}")
+    if kind in ("TimeLimitExceeded", "SoftTimeLimitExceeded"):
+        return ErrorInfo(code="time_limit_exceeded", message=f"ran longer than its time_limit ({text} s)")
+    return ErrorInfo(code="job_failed", message=f"{kind}: {text}")
+
+
+def run(client: redis.Redis, op: Op[T]) -> T:
+    """Run an operation on a sync client.
+
+    Raises:
+        YardUnavailable: Redis cannot be reached, or refuses.
+    """
+    try:
+        commands = next(op)
+        while True:
+            pipe = client.pipeline(transaction=False)
+            for command in commands:
+                pipe.execute_command(*command)
+            commands = op.send(list(pipe.execute()))
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+    except redis.RedisError as exc:
+        raise unavailable(exc) from exc
+
+
+async def arun(client: "redis.asyncio.Redis", op: Op[T]) -> T:
+    """Run an operation on an async client; the same errors as `run`."""
+    try:
+        commands = next(op)
+        while True:
+            pipe = client.pipeline(transaction=False)
+            for command in commands:
+                pipe.execute_command(*command)
+            commands = op.send(list(await pipe.execute()))
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+    except redis.RedisError as exc:
+        raise unavailable(exc) from exc
+
+
+def unavailable(exc: Exception) -> YardUnavailable:
+    """Our error for what redis-py raised."""
+    return YardUnavailable(
+        f"Redis: {exc}",
+        field="BATCHYARD_REDIS_URL",
+        remedy="start Redis or correct the URL; submitting again under the same ids is safe",
+    )
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

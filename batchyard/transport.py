@@ -1,0 +1,145 @@
+"""kombu's Redis transport with the one step that loses messages closed, and with leases.
+
+The stock transport pops with BRPOP and records the message as unacknowledged in a second command; a
+process killed in between loses it. Here one Lua call does both. As Lua cannot block, an idle consumer
+waits on a *doorbell* list that our publishers ring; a message from a publisher that does not ring is
+found within `IDLE_SECONDS`.
+
+A message is leased: while its consumer lives it renews the lease, and when the consumer has been silent
+for `visibility_timeout` seconds another restores the message, marked redelivered.
+
+Knows nothing of jobs.
+"""
+
+import logging
+from time import monotonic, time
+from typing import Any
+
+from kombu.transport import redis as stock
+from kombu.transport import virtual
+from kombu.utils.encoding import bytes_to_str
+from kombu.utils.json import loads
+
+from batchyard.names import bell_key
+
+logger = logging.getLogger(__name__)
+
+IDLE_SECONDS = 0.25
+
+POP = """
+-- keys: lists by priority, the queues in turn within one; args: index key, unacked key, now, queue of each
+for i, list in ipairs(KEYS) do
+  local message = redis.call('RPOP', list)
+  if message then
+    local tag = string.match(message, '"delivery_tag": ?"([^"]+)"')
+    if tag then
+      redis.call('ZADD', ARGV[1], ARGV[3], tag)
+      redis.call('HSET', ARGV[2], tag, '[' .. message .. ', "", "' .. ARGV[3 + i] .. '"]')
+    end
+    return {ARGV[3 + i], message}
+  end
+end
+return nil
+"""
+
+RING = """
+-- key: bell; args: tokens
+for i = 1, tonumber(ARGV[1]) do redis.call('LPUSH', KEYS[1], 1) end
+redis.call('LTRIM', KEYS[1], 0, 63)
+redis.call('EXPIRE', KEYS[1], 60)
+"""
+
+
+class QoS(stock.QoS):
+    """Unacknowledged messages of one consumer; they were recorded when they were popped."""
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        virtual.QoS.append(self, message, delivery_tag)
+
+    def renew(self) -> None:
+        """Renew the lease of every message this consumer still holds."""
+        tags = [tag for tag in list(self._delivered) if tag not in self._dirty]
+        if tags:
+            now = time()
+            with self.channel.conn_or_acquire() as client:
+                client.zadd(self.unacked_index_key, dict.fromkeys(tags, now), xx=True)
+
+
+class Channel(stock.Channel):
+    """A channel whose pop and record are one step."""
+
+    QoS = QoS
+
+    _idle = False
+    """Whether the last pop found nothing, so that the next command waits for the bell."""
+    _sent_bell = False
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        queues = self._queue_cycle.consume(len(self.active_queues))
+        if not queues:
+            return
+        connection = self.client.connection
+        self._in_poll = connection
+        self._brpop_sent_at = monotonic()
+        self._sent_bell = self._idle
+        if self._idle:
+            connection.send_command("BLPOP", *(bell_key(queue) for queue in queues), IDLE_SECONDS)
+            return
+        lists = [(self._q_for_pri(queue, pri), queue) for pri in self.priority_steps for queue in queues]
+        connection.send_command(
+            "EVAL", POP, len(lists), *(name for name, _ in lists),
+            self.unacked_index_key, self.unacked_key, repr(time()), *(queue for _, queue in lists),
+        )  # fmt: skip
+
+    def _brpop_read(self, **options: Any) -> bool:
+        try:
+            try:
+                reply = self.client.parse_response(self.client.connection, "EVAL", **options)
+            except self.connection_errors:
+                self.client.connection.disconnect()
+                raise
+            if self._sent_bell or reply is None:
+                self._idle = not self._sent_bell
+                raise stock.Empty()
+            self._idle = False
+            queue, message = bytes_to_str(reply[0]), bytes_to_str(reply[1])
+            self._queue_cycle.rotate(queue)
+            self.connection._deliver(loads(message), queue)
+            return True
+        finally:
+            self._in_poll = None
+            self._flush_brpop_reauth()
+
+    def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
+        super()._put(queue, message, **kwargs)
+        ring(self.client, queue)
+
+
+class Transport(stock.Transport):
+    """The transport to name in `broker_transport`: `batchyard.transport:Transport`."""
+
+    Channel = Channel
+
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+        super().register_with_event_loop(connection, loop)
+        cycle = self.cycle
+        lease = float(connection.client.transport_options.get("visibility_timeout", 3600))
+
+        def renew() -> None:
+            for channel in list(cycle._channels):
+                if channel._qos is not None:
+                    try:
+                        channel.qos.renew()
+                    except channel.connection_errors:
+                        logger.warning("could not renew leases; the consumer loop reconnects", exc_info=True)
+
+        # A reconnect registers again on the same cycle; the timer of the lost connection must go.
+        stale = getattr(cycle, "_renew_tref", None)
+        if stale is not None:
+            stale.cancel()
+        cycle._renew_tref = loop.call_repeatedly(lease / 4, renew)
+
+
+def ring(client: Any, queue: str, tokens: int = 1) -> None:
+    """Wake up to `tokens` idle consumers of `queue`, on any redis-py client."""
+    client.eval(RING, 1, bell_key(queue), tokens)

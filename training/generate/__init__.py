@@ -1,0 +1,1 @@
+"""Seeded generators of texts and their labels, split into train and held-out parts that share no wording."""

@@ -1,0 +1,95 @@
+"""What the engine answers: frozen values, and how the port writes them.
+
+It knows no store and no caller.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts. `cached_tokens` of the prompt came from a shared prefix and were not computed again."""
+
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Seconds of each stage, the steps taken part in, and the mean number of sequences in those steps."""
+
+    wait_s: float
+    prefill_s: float
+    decode_s: float
+    total_s: float
+    mean_batch: float
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A chosen token with its natural log-probability and the `top` most likely tokens beside it."""
+
+    token: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
+
+    def to_frame(self) -> dict[str, Any]:
+        """As the port writes it."""
+        top = [{"token": token, "logprob": logprob} for token, logprob in self.top]
+        return {"token": self.token, "logprob": self.logprob, "top": top}
+
+
+@dataclass(frozen=True, slots=True)
+class Confidence:
+    """Probabilities (0 to 1) of the chosen tokens under the raw model distribution; for choices, of the winner."""
+
+    min: float
+    mean: float
+    q10: float
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What produced the text, enough to produce it again."""
+
+    model_sha256: str
+    quantisation: str
+    llama_build: str
+    prompt_sha256: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The answer to one request. `parsed` is the JSON document of a schema output, None when it did not fit."""
+
+    text: str
+    finish_reason: str
+    usage: Usage
+    timings: Timings
+    provenance: Provenance
+    parsed: Any = None
+    choice: str | None = None
+    choice_probabilities: dict[str, float] | None = None
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    confidence: Confidence | None = None
+
+    def to_frame(self) -> dict[str, Any]:
+        """As the port writes it."""
+        return {
+            "text": self.text,
+            "finish_reason": self.finish_reason,
+            "parsed": self.parsed,
+            "choice": self.choice,
+            "choice_probabilities": self.choice_probabilities,
+            "usage": asdict(self.usage),
+            "timings": asdict(self.timings),
+            "logprobs": None if self.logprobs is None else [item.to_frame() for item in self.logprobs],
+            "confidence": None if self.confidence is None else asdict(self.confidence),
+            "provenance": asdict(self.provenance),
+        }

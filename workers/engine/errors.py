@@ -1,0 +1,60 @@
+"""The engine's one error type and its codes, placed on a request's path.
+
+    frame ──parse──► prompt ──tokenise──► slot ──decode──► sample ──► completion
+       request_invalid  template_failed      decode_failed    cancelled
+       choices_invalid  prompt_empty         out_of_memory    deadline_exceeded
+       schema_invalid   prompt_too_long
+       grammar_invalid  images_not_supported
+
+`model_file_invalid` and `out_of_memory` can also happen before any request, while the model loads.
+It knows no queue and no retry policy: `retryable` only says whether the same request can succeed later unchanged.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+REQUEST_INVALID: Final = "request_invalid"
+PROMPT_TOO_LONG: Final = "prompt_too_long"
+PROMPT_EMPTY: Final = "prompt_empty"
+SCHEMA_INVALID: Final = "schema_invalid"
+GRAMMAR_INVALID: Final = "grammar_invalid"
+CHOICES_INVALID: Final = "choices_invalid"
+TEMPLATE_FAILED: Final = "template_failed"
+IMAGES_NOT_SUPPORTED: Final = "images_not_supported"
+CANCELLED: Final = "cancelled"
+DEADLINE_EXCEEDED: Final = "deadline_exceeded"
+DECODE_FAILED: Final = "decode_failed"
+MODEL_FILE_INVALID: Final = "model_file_invalid"
+OUT_OF_MEMORY: Final = "out_of_memory"
+
+RETRYABLE: Final = frozenset({DECODE_FAILED})
+
+
+class EngineError(Exception):
+    """A named failure of one request or of loading a model.
+
+    `field` names the part of the request that is wrong, `remedy` says what the caller can do.
+    """
+
+    def __init__(self, code: str, message: str, *, field: str | None = None, remedy: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.field = field
+        self.remedy = remedy
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the unchanged request may succeed when it is tried again."""
+        return self.code in RETRYABLE
+
+    def to_frame(self) -> dict[str, Any]:
+        """The error as the port writes it."""
+        return {
+            "code": self.code,
+            "message": self.message,
+            "field": self.field,
+            "remedy": self.remedy,
+            "retryable": self.retryable,
+        }

@@ -1,0 +1,91 @@
+"""Which model to load and how: the `model` of a `load` frame, with llama-cpp-python's parameter names.
+
+It does not open the file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+from workers.engine.errors import MODEL_FILE_INVALID, EngineError
+
+MAX_SEQUENCES: Final = 256
+"""llama.cpp's compiled limit of sequence ids (LLAMA_MAX_SEQ)."""
+MAX_SLOTS: Final = 240
+"""Sixteen ids stay free for kept prefixes and forks of choices."""
+CACHE_TYPES: Final = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "bf16": 30, "iq4_nl": 20}
+
+
+@dataclass(frozen=True, slots=True)
+class EngineModel:
+    """One model's settings. `n_ctx` is cells per slot; None lets the engine choose."""
+
+    model_name: str
+    model_path: str
+    n_ctx: int = 2048
+    n_slots: int = 8
+    n_batch: int = 512
+    n_ubatch: int = 512
+    n_threads: int | None = None
+    n_threads_batch: int | None = None
+    n_gpu_layers: int = 0
+    main_gpu: int = 0
+    split_mode: int | str | None = None
+    flash_attn: str | bool = "auto"
+    type_k: str = "f16"
+    type_v: str = "f16"
+    kv_unified: bool | None = None
+    use_mmap: bool = True
+    use_mlock: bool = False
+    chat_format: str | None = None
+    seed: int | None = None
+    prefix_cache: bool = True
+    verbose: bool = False
+
+    @classmethod
+    def parse(cls, frame: Any) -> EngineModel:
+        """Read a port frame; absent and null fields take their defaults. Raises EngineError (model_file_invalid)."""
+        if not isinstance(frame, dict):
+            raise _wrong("model", "model must be an object")
+        known = {item.name for item in fields(cls)}
+        unknown = sorted(set(frame) - known)
+        if unknown:
+            raise _wrong(unknown[0], f"unknown model setting {unknown[0]!r}")
+        given = {name: value for name, value in frame.items() if value is not None}
+        for name in ("model_name", "model_path"):
+            if not isinstance(given.get(name), str) or not given[name]:
+                raise _wrong(name, f"{name} must be a non-empty string")
+        model = cls(**given)
+        model.check()
+        return model
+
+    def check(self) -> None:
+        """Raise EngineError for a setting that llama.cpp would meet with an assert or a null pointer."""
+        bounds = {
+            "n_ctx": (8, 2**24),
+            "n_slots": (1, MAX_SLOTS),
+            "n_batch": (1, 2**20),
+            "n_ubatch": (1, 2**20),
+            "n_gpu_layers": (-1, 10_000),
+            "main_gpu": (0, 255),
+        }
+        for name, (low, high) in bounds.items():
+            _check_whole(name, getattr(self, name), low, high)
+        for name in ("n_threads", "n_threads_batch"):
+            if getattr(self, name) is not None:
+                _check_whole(name, getattr(self, name), 1, 512)
+        for name in ("type_k", "type_v"):
+            if getattr(self, name) not in CACHE_TYPES:
+                raise _wrong(name, f"{name} must be one of {', '.join(CACHE_TYPES)}, not {getattr(self, name)!r}")
+        if self.flash_attn not in ("auto", True, False):
+            raise _wrong("flash_attn", f'flash_attn must be "auto", true or false, not {self.flash_attn!r}')
+
+
+def _check_whole(name: str, value: Any, low: int, high: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise _wrong(name, f"{name} must be a whole number from {low} to {high}, not {value!r}")
+
+
+def _wrong(name: str, why: str) -> EngineError:
+    return EngineError(MODEL_FILE_INVALID, why, field=name, remedy="correct the model's entry in the catalogue")
