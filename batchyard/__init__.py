@@ -25,7 +25,7 @@ _HOMES = {
     "State": "states",
     "YardError": "errors",
 }
-__all__ = list(_HOMES)  # noqa: PLE0604
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -78,7 +78,8 @@ def submit(
     (reply,) = yield [
         (
             "EVAL", SUBMIT, 0, ttl, batch, now, names.priority_queue(names.ROUTE_QUEUE, priority), message,
-            names.RESULT_KEY_PREFIX, names.claim_key(""), names.bell_key(names.ROUTE_QUEUE), len(jobs), *pairs,
+            names.RESULT_KEY_PREFIX, names.claim_key(""), names.bell_key(names.ROUTE_QUEUE), len(jobs),
+            *pairs,
         )
     ]  # fmt: skip
     if int(reply[0]) == 0:
@@ -256,7 +257,7 @@ def run(client: redis.Redis, op: Op[T]) -> T:
         while True:
             pipe = client.pipeline(transaction=False)
             for command in commands:
-                pipe.execute_command(*command)
+                pipe.execute_command(*command)  # type: ignore[no-untyped-call]
             commands = op.send(list(pipe.execute()))
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
@@ -271,7 +272,7 @@ async def arun(client: "redis.asyncio.Redis", op: Op[T]) -> T:
         while True:
             pipe = client.pipeline(transaction=False)
             for command in commands:
-                pipe.execute_command(*command)
+                pipe.execute_command(*command)  # type: ignore[no-untyped-call]
             commands = op.send(list(await pipe.execute()))
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]

@@ -37,7 +37,9 @@ class EngineError(Exception):
     `field` names the part of the request that is wrong, `remedy` says what the caller can do.
     """
 
-    def __init__(self, code: str, message: str, *, field: str | None = None, remedy: str | None = None) -> None:
+    def __init__(
+        self, code: str, message: str, *, field: str | None = None, remedy: str | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message

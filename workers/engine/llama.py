@@ -77,8 +77,12 @@ class Vocabulary:
         self.bos = int(c.llama_vocab_bos(pointer))
         self.eos = int(c.llama_vocab_eos(pointer))
         self.adds_bos = bool(c.llama_vocab_get_add_bos(pointer)) and self.bos >= 0
-        self.attributes: list[int] = [int(c.llama_vocab_get_attr(pointer, token)) for token in range(self.size)]
-        self.end_tokens = frozenset(token for token in range(self.size) if c.llama_vocab_is_eog(pointer, token))
+        self.attributes: list[int] = [
+            int(c.llama_vocab_get_attr(pointer, token)) for token in range(self.size)
+        ]
+        self.end_tokens = frozenset(
+            token for token in range(self.size) if c.llama_vocab_is_eog(pointer, token)
+        )
         self._buffer = ctypes.create_string_buffer(256)
         self.pieces: list[bytes] = [self._read_piece(token, special=False) for token in range(self.size)]
         self.longest_piece = max((len(piece) for piece in self.pieces), default=1) or 1
@@ -264,7 +268,7 @@ class Context:
             self._logits_address = address
             # the C buffer holds at least this many rows, and building the view costs more than slicing it
             array = (ctypes.c_float * (n_outputs * self.n_vocab)).from_address(address)
-            self._logits_view = np.frombuffer(array, np.float32).reshape(n_outputs, self.n_vocab)
+            self._logits_view = np.ctypeslib.as_array(array).reshape(n_outputs, self.n_vocab)
         return self._logits_view[:n_outputs]
 
     def remove(self, sequence: int, start: int = 0, end: int = -1) -> bool:
@@ -316,7 +320,7 @@ class GrammarState:
         return np.asarray(data["logit"] == 0.0)
 
     def _apply(self, data: npt.NDArray[Any]) -> None:
-        array = c.llama_token_data_array()
+        array: Any = c.llama_token_data_array()
         array.data = ctypes.cast(data.ctypes.data, ctypes.POINTER(c.llama_token_data))
         array.size = len(data)
         array.selected = -1
@@ -339,7 +343,9 @@ class GrammarState:
 
 def build_name() -> str:
     """The library's version, for provenance and for remembering what a smoke test has proved."""
-    return f"llama-cpp-python {llama_cpp.__version__} (llama.cpp {c.llama_version().decode('ascii', 'replace')})"
+    return (
+        f"llama-cpp-python {llama_cpp.__version__} (llama.cpp {c.llama_version().decode('ascii', 'replace')})"
+    )
 
 
 def system_info() -> str:

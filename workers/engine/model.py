@@ -14,7 +14,17 @@ MAX_SEQUENCES: Final = 256
 """llama.cpp's compiled limit of sequence ids (LLAMA_MAX_SEQ)."""
 MAX_SLOTS: Final = 240
 """Sixteen ids stay free for kept prefixes and forks of choices."""
-CACHE_TYPES: Final = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "bf16": 30, "iq4_nl": 20}
+CACHE_TYPES: Final = {
+    "f32": 0,
+    "f16": 1,
+    "q4_0": 2,
+    "q4_1": 3,
+    "q5_0": 6,
+    "q5_1": 7,
+    "q8_0": 8,
+    "bf16": 30,
+    "iq4_nl": 20,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +87,9 @@ class EngineModel:
                 _check_whole(name, getattr(self, name), 1, 512)
         for name in ("type_k", "type_v"):
             if getattr(self, name) not in CACHE_TYPES:
-                raise _wrong(name, f"{name} must be one of {', '.join(CACHE_TYPES)}, not {getattr(self, name)!r}")
+                raise _wrong(
+                    name, f"{name} must be one of {', '.join(CACHE_TYPES)}, not {getattr(self, name)!r}"
+                )
         if self.flash_attn not in ("auto", True, False):
             raise _wrong("flash_attn", f'flash_attn must be "auto", true or false, not {self.flash_attn!r}')
 
@@ -88,4 +100,6 @@ def _check_whole(name: str, value: Any, low: int, high: int) -> None:
 
 
 def _wrong(name: str, why: str) -> EngineError:
-    return EngineError(MODEL_FILE_INVALID, why, field=name, remedy="correct the model's entry in the catalogue")
+    return EngineError(
+        MODEL_FILE_INVALID, why, field=name, remedy="correct the model's entry in the catalogue"
+    )

@@ -108,7 +108,9 @@ class EngineRequest:
         messages, prompt = _parse_input(frame)
         priority = frame.get("priority", 5)
         if not _is_int(priority) or not 0 <= priority <= LOWEST_PRIORITY:
-            raise _invalid("priority", f"priority must be a whole number from 0 to {LOWEST_PRIORITY}, not {priority!r}")
+            raise _invalid(
+                "priority", f"priority must be a whole number from 0 to {LOWEST_PRIORITY}, not {priority!r}"
+            )
         deadline = frame.get("deadline")
         return cls(
             id=request_id,
@@ -146,7 +148,9 @@ def _parse_message(index: int, message: Any) -> Message:
         raise _invalid(f"{where}.role", f"{where}.role must be a non-empty string")
     if isinstance(content, list):
         content = "".join(_parse_part(f"{where}.content[{at}]", part) for at, part in enumerate(content))
-    return Message(_text(f"{where}.role", role), _text(f"{where}.content", "" if content is None else content))
+    return Message(
+        _text(f"{where}.role", role), _text(f"{where}.content", "" if content is None else content)
+    )
 
 
 def _parse_part(where: str, part: Any) -> str:
@@ -170,7 +174,9 @@ def _parse_sampling(frame: Any) -> Sampling:
 
     def number(name: str, low: float, high: float) -> float:
         value = frame.get(name)
-        return float(getattr(default, name)) if value is None else _number(f"sampling.{name}", value, low, high)
+        return (
+            float(getattr(default, name)) if value is None else _number(f"sampling.{name}", value, low, high)
+        )
 
     def whole(name: str, low: int, high: int) -> int:
         value = frame.get(name)
@@ -213,7 +219,9 @@ def _parse_output(frame: Any) -> Output:
     if kind == "json_schema":
         schema = frame.get("schema")
         if not isinstance(schema, dict | bool):
-            raise EngineError(SCHEMA_INVALID, "a JSON schema is an object or a boolean", field="output.schema")
+            raise EngineError(
+                SCHEMA_INVALID, "a JSON schema is an object or a boolean", field="output.schema"
+            )
         return SchemaOutput(schema)
     if kind == "grammar":
         grammar = frame.get("grammar")
@@ -244,7 +252,9 @@ def _text(where: str, value: Any) -> str:
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise _invalid(where, f"{where} holds a lone surrogate at character {error.start}: it is no valid UTF-8") from None
+        raise _invalid(
+            where, f"{where} holds a lone surrogate at character {error.start}: it is no valid UTF-8"
+        ) from None
     return value
 
 
