@@ -1,0 +1,147 @@
+"""Texts that no task of the yard covers: everyday questions, code, maths, news, small talk."""
+
+import random
+
+from training.generate.wording import Lang, Split, capitalised, expand
+
+_PATTERNS: dict[tuple[Split, Lang], tuple[str, ...]] = {
+    ("train", "en"): (
+        "what is the weather [like |]in {city} [today|tomorrow|next week]?",
+        "will it [rain|snow] [in {city} |][today|tomorrow]?",
+        "[give me|find] a recipe for {dish}",
+        "how [do I|to] [cook|bake|make] {dish}?",
+        "who won the [match|game|race|league] [yesterday|last night|on Sunday]?",
+        "what is the capital of {land}?",
+        "[book|find] [a flight|a train|a hotel] to {city} [for tomorrow|next week|]",
+        "write a [python|java|bash] [function|script] [that sorts a list|to rename files|for prime numbers]",
+        "what is {n} [times|plus|minus|divided by] {n}?",
+        "solve {n}x + {n} = {n}",
+        "tell me a [joke|story|riddle]",
+        "[play|recommend] [some jazz|a song|a film|a book|music]",
+        "how [tall|old|rich] is {person}?",
+        "translate [good night|I love you|the station] into [French|Spanish|Japanese]",
+        "what time is it in {city}?",
+        "should I [buy|sell] [stocks|gold|bitcoin]?",
+        "how many calories are in {dish}?",
+        "[my dog|my cat|the baby] [does not eat|is sick|cries at night], what should I do?",
+        "[write|compose] a poem about [the sea|autumn|love|my grandmother]",
+        "what is the meaning of life?",
+        "[remind me|set an alarm] to [buy milk|call mum|wake up] at {n}",
+        "how do I [lose weight|sleep better|learn the guitar|get a passport]?",
+        "who [wrote|painted|composed|invented] {work}?",
+        "is [coffee|sugar|running|yoga] [healthy|bad for me]?",
+        "the train to {city} was late again today",
+        "I am [bored|tired|hungry|in love|so happy]",
+        "what [are|is] the [latest news|exchange rate|football result|traffic]?",
+        "best [restaurant|museum|beach] in {city}",
+        "explain [black holes|photosynthesis|the French revolution|inflation]",
+        "convert {n} [miles to kilometers|pounds to kilos|dollars to euros]",
+        "my [neighbor|brother|boss|friend] [bought a car|plays the piano|moved to {city}]",
+    ),
+    ("test", "en"): (
+        "which wine goes with {dish}?",
+        "is it cold up in {city} in winter?",
+        "regex matching a phone number, please",
+        "the derivative of x to the power {n}?",
+        "did {person} ever marry?",
+        "plan a weekend trip around {city}",
+        "how do plants drink?",
+        "why is my sourdough flat?",
+        "any good series to watch tonight?",
+        "my knee hurts after jogging",
+        "who is going to win the election in {land}?",
+        "rhyme something with orange",
+        "can you lend me some money",
+        "sing me a lullaby",
+        "how is the air quality around {city}",
+        "which shoes for a marathon of {n} kilometers",
+    ),
+    ("train", "zh"): (
+        "{city}[今天|明天|下周]天气[怎么样|如何]？",
+        "[今天|明天]会[下雨|下雪]吗？",
+        "{dish}[怎么做|的做法|的菜谱]",
+        "昨晚[比赛|球赛|决赛]谁赢了？",
+        "{land}的首都是哪里？",
+        "[帮我|]订一张去{city}的[机票|火车票]",
+        "用 [Python|Java] 写一个[排序函数|求质数的程序|重命名文件的脚本]",
+        "{n}[加|减|乘|除以]{n}等于多少？",
+        "讲个[笑话|故事|谜语]",
+        "推荐[一首歌|一部电影|一本书|几首音乐]",
+        "{person}[多大了|有多高|是谁]？",
+        "把“[晚安|我爱你|火车站]”翻译成[法语|日语|西班牙语]",
+        "{city}现在几点？",
+        "现在该[买|卖][股票|黄金|基金]吗？",
+        "{dish}有多少卡路里？",
+        "[我家狗|我家猫|宝宝][不吃饭|生病了|晚上哭]怎么办？",
+        "写一首关于[大海|秋天|爱情|奶奶]的诗",
+        "人生的意义是什么？",
+        "{n}点[提醒我|叫我][买牛奶|起床|打电话]",
+        "[怎么|如何][减肥|睡得更好|学吉他|办护照]？",
+        "{work}是谁[写|画|发明]的？",
+        "[喝咖啡|吃糖|跑步]对身体好吗？",
+        "去{city}的火车今天又晚点了",
+        "我[好无聊|很累|饿了|恋爱了]",
+        "[最新新闻|汇率|路况|足球比分]是什么？",
+        "{city}最好的[餐厅|博物馆|海滩]",
+        "解释一下[黑洞|光合作用|法国大革命|通货膨胀]",
+        "{n}[英里|磅|美元]是多少[公里|公斤|欧元]？",
+        "我[邻居|哥哥|老板|朋友][买了辆车|会弹钢琴|搬去了{city}]",
+    ),
+    ("test", "zh"): (
+        "{dish}配什么酒？",
+        "{city}冬天冷不冷？",
+        "给我一个匹配手机号的正则",
+        "x 的{n}次方求导",
+        "{person}结过婚吗？",
+        "安排一个{city}周末游",
+        "植物怎么喝水？",
+        "面包为什么发不起来？",
+        "今晚看什么剧好？",
+        "慢跑之后膝盖疼",
+        "{land}大选谁会赢？",
+        "能借我点钱吗",
+        "唱首摇篮曲吧",
+        "{city}空气质量怎样",
+        "跑{n}公里马拉松穿什么鞋",
+    ),
+}
+_SLOTS: dict[tuple[Split, Lang], dict[str, tuple[str, ...]]] = {
+    ("train", "en"): {
+        "city": ("Paris", "Rome", "Beijing", "London", "Tokyo", "Cairo", "Sydney"),
+        "land": ("France", "Brazil", "Japan", "Kenya", "Canada"),
+        "dish": ("pancakes", "lasagna", "fried rice", "tomato soup", "apple pie", "dumplings"),
+        "person": ("Einstein", "the president", "Messi", "Mozart", "the queen"),
+        "work": ("Hamlet", "the Mona Lisa", "the telephone", "the ninth symphony"),
+    },
+    ("test", "en"): {
+        "city": ("Oslo", "Lima", "Vienna"),
+        "land": ("Norway", "Chile"),
+        "dish": ("goulash", "paella", "sushi"),
+        "person": ("Picasso", "Curie"),
+        "work": ("Faust",),
+    },
+    ("train", "zh"): {
+        "city": ("巴黎", "罗马", "广州", "伦敦", "南京", "开罗", "悉尼"),
+        "land": ("法国", "巴西", "日本", "肯尼亚", "加拿大"),
+        "dish": ("煎饼", "红烧肉", "蛋炒饭", "番茄汤", "苹果派", "饺子"),
+        "person": ("爱因斯坦", "总统", "梅西", "莫扎特", "姚明"),
+        "work": ("红楼梦", "蒙娜丽莎", "电话", "西游记"),
+    },
+    ("test", "zh"): {
+        "city": ("奥斯陆", "西安", "维也纳"),
+        "land": ("挪威", "智利"),
+        "dish": ("火锅", "寿司", "羊肉串"),
+        "person": ("毕加索", "居里夫人"),
+        "work": ("浮士德",),
+    },
+}
+
+
+def text(rng: random.Random, split: Split, lang: Lang) -> str:
+    """Draw one text that is out of scope."""
+    keep = {name: "{" + name + "}" for name in ("city", "land", "dish", "person", "work", "n")}
+    pattern = expand(rng, rng.choice(_PATTERNS[split, lang]), keep)
+    while "{n}" in pattern:
+        pattern = pattern.replace("{n}", str(rng.randint(2, 99)), 1)
+    filled = expand(rng, pattern, _SLOTS[split, lang])
+    return capitalised(filled) if rng.random() < 0.4 else filled
