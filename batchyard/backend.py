@@ -8,7 +8,7 @@ from typing import Any
 from celery.backends.redis import RedisBackend
 
 from batchyard.scripts import STORE
-from batchyard.states import State
+from batchyard.states import FINAL
 
 
 class Backend(RedisBackend):
@@ -22,7 +22,7 @@ class Backend(RedisBackend):
         batch = getattr(request, "batch", None) or ""
         key = self.get_key_for_task(task_id)
         key = key.decode() if isinstance(key, bytes) else key
-        final = state in State and State(state).final
+        final = state in FINAL
         document = self.encode(meta)
         args = (key, int(self.expires or 0) or 604_800, task_id, batch, state, document, int(final))
         self.ensure(lambda: self.client.eval(STORE, 0, *args), ())

@@ -1,6 +1,5 @@
 """The job: one unit of work, frozen. It knows no queue, no store and no app."""
 
-import hashlib
 import os
 import time
 from typing import Annotated, Any, Literal
@@ -136,10 +135,6 @@ class Job(_Frozen):
         body = self.model_dump(mode="json", exclude_defaults=True, by_alias=True)
         body["id"] = self.id
         return body
-
-    def digest(self, body: bytes) -> str:
-        """What tells two bodies under one id apart: 16 hex digits over the wire form `body`."""
-        return hashlib.blake2b(body, digest_size=8).hexdigest()
 
 
 def parse_job(data: object, max_prompt_bytes: int = 1_048_576) -> Job:

@@ -10,10 +10,10 @@ SUBMIT = """
 local ttl, batch, n = ARGV[1], ARGV[2], tonumber(ARGV[9])
 local conflicts, fresh = {}, {}
 for i = 0, n - 1 do
-  local id, digest = ARGV[10 + 2 * i], ARGV[11 + 2 * i]
+  local id, claim = ARGV[10 + 2 * i], ARGV[11 + 2 * i] .. ' ' .. batch
   local claimed = redis.call('GET', ARGV[7] .. id)
-  if not claimed then fresh[#fresh + 1] = {id, digest}
-  elseif claimed ~= digest then conflicts[#conflicts + 1] = id end
+  if not claimed then fresh[#fresh + 1] = {id, claim}
+  elseif claimed ~= claim then conflicts[#conflicts + 1] = id end
 end
 if #conflicts > 0 then return {0, conflicts} end
 if #fresh == 0 then return {1, 0} end
@@ -65,25 +65,47 @@ end
 return published
 """
 
-STORE = """
+_FINAL = """
+local function final(key)
+  local current = redis.call('GET', key)
+  if not current then return nil end
+  local status = string.match(current, '^{"status": ?"(%u+)"')
+  return status == 'SUCCESS' or status == 'FAILURE' or status == 'REVOKED'
+end
+local function announce(key, document, id, batch, state, ttl)
+  redis.call('PUBLISH', key, document)
+  if batch ~= '' then
+    local counters = 'batchyard:batch:' .. batch
+    redis.call('HINCRBY', counters, state, 1)
+    redis.call('XADD', counters .. ':done', '*', 'id', id)
+    redis.call('EXPIRE', counters, ttl)
+    redis.call('EXPIRE', counters .. ':done', ttl)
+  end
+end
+"""
+
+STORE = (
+    _FINAL
+    + """
 -- result key, ttl, job id, batch, state, document, 1 if final
 -- Stores a state unless a final one stands already. A final one also goes to whoever waits for it and
 -- to its batch's completion stream and counters. Returns 1 if stored.
-local current = redis.call('GET', ARGV[1])
-if current then
-  local status = string.match(current, '^{"status": ?"(%u+)"')
-  if status == 'SUCCESS' or status == 'FAILURE' or status == 'REVOKED' then return 0 end
-end
+if final(ARGV[1]) then return 0 end
 redis.call('SET', ARGV[1], ARGV[6], 'EX', ARGV[2])
-if ARGV[7] == '1' then
-  redis.call('PUBLISH', ARGV[1], ARGV[6])
-  if ARGV[4] ~= '' then
-    local key = 'batchyard:batch:' .. ARGV[4]
-    redis.call('HINCRBY', key, ARGV[5], 1)
-    redis.call('XADD', key .. ':done', '*', 'id', ARGV[3])
-    redis.call('EXPIRE', key, ARGV[2])
-    redis.call('EXPIRE', key .. ':done', ARGV[2])
-  end
-end
+if ARGV[7] == '1' then announce(ARGV[1], ARGV[6], ARGV[3], ARGV[4], ARGV[5], ARGV[2]) end
 return 1
 """
+)
+
+CANCEL = (
+    _FINAL
+    + """
+-- result key, ttl, job id, claim key, document
+-- Ends a known job that has no result as REVOKED. Returns 1 if it did.
+if final(ARGV[1]) ~= false then return 0 end
+local batch = string.match(redis.call('GET', ARGV[4]) or '', ' (.*)$') or ''
+redis.call('SET', ARGV[1], ARGV[5], 'EX', ARGV[2])
+announce(ARGV[1], ARGV[5], ARGV[3], batch, 'REVOKED', ARGV[2])
+return 1
+"""
+)

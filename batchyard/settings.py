@@ -33,7 +33,7 @@ class Settings(BaseSettings):
     lease_seconds: Annotated[float, Field(ge=2)] = 10.0
     """A worker or router that has not renewed its messages for this long is taken for dead."""
     omp_spin_count: Annotated[int, Field(ge=0)] | None = 2000
-    """GOMP_SPINCOUNT of the engine (its threads share the cores with Celery and Redis); None for the default."""
+    """GOMP_SPINCOUNT of the engine, whose threads share their cores with others; None for OpenMP's own."""
 
     @field_validator("redis_url")
     @classmethod

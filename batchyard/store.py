@@ -14,11 +14,11 @@ import redis
 import redis.asyncio
 
 from batchyard import names
-from batchyard.errors import YardUnavailable
-from batchyard.job import Job
+from batchyard.errors import YardError, YardUnavailable
 from batchyard.result import ErrorInfo, Result
-from batchyard.scripts import PUBLISH, STORE, SUBMIT
+from batchyard.scripts import CANCEL, PUBLISH, STORE, SUBMIT
 from batchyard.states import State
+from batchyard.submission import Prepared
 from batchyard.wire import dumps, task_message
 
 Commands = Sequence[tuple[Any, ...]]
@@ -61,25 +61,24 @@ class Publication:
     state: str
 
 
-def submit(
-    jobs: Sequence[tuple[Job, dict[str, Any], str]], batch: str, ttl: int, priority: int
-) -> Op[Submitted]:
-    """Claim and queue one chunk of (job, wire body, digest) for the router: all of it, or none."""
+def submit(chunk: Sequence[Prepared], ttl: int) -> Op[Submitted]:
+    """Claim and queue one chunk of jobs of the same batch for the router: all of it, or none."""
     now = time.time()
+    priority = min(job.priority for job in chunk)
     message = task_message(
         names.ROUTE_TASK,
-        f"route-{jobs[0][0].id}-{len(jobs)}",
-        {"jobs": [body for _, body, _ in jobs], "submitted": now},
+        f"route-{chunk[0].id}-{len(chunk)}",
+        f'{{"jobs":[{",".join(job.body for job in chunk)}],"submitted":{now}}}',
         names.ROUTE_QUEUE,
         priority,
         ignore_result=True,
     )
-    pairs = [word for job, _, digest in jobs for word in (job.id, digest)]
+    pairs = [word for job in chunk for word in (job.id, job.digest)]
     (reply,) = yield [
         (
-            "EVAL", SUBMIT, 0, ttl, batch, now, names.priority_queue(names.ROUTE_QUEUE, priority), message,
-            names.RESULT_KEY_PREFIX, names.claim_key(""), names.bell_key(names.ROUTE_QUEUE), len(jobs),
-            *pairs,
+            "EVAL", SUBMIT, 0, ttl, chunk[0].batch, now, names.priority_queue(names.ROUTE_QUEUE, priority),
+            message, names.RESULT_KEY_PREFIX, names.claim_key(""), names.bell_key(names.ROUTE_QUEUE),
+            len(chunk), *pairs,
         )
     ]  # fmt: skip
     if int(reply[0]) == 0:
@@ -120,13 +119,25 @@ def finish(results: Iterable[tuple[str, str, State, str]], ttl: int) -> Op[int]:
     return sum(int(reply) for reply in replies)
 
 
+def cancel(job_ids: Sequence[str], error: YardError, ttl: int) -> Op[int]:
+    """End jobs that are known and have no result as REVOKED; returns how many."""
+    replies = yield [
+        (
+            "EVAL", CANCEL, 0, names.result_key(job_id), ttl, job_id, names.claim_key(job_id),
+            failure_document(job_id, State.REVOKED, error),
+        )
+        for job_id in job_ids
+    ]  # fmt: skip
+    return sum(int(reply) for reply in replies)
+
+
 def state_document(job_id: str, state: State, result: object = None, traceback: str | None = None) -> str:
     """Celery's task-meta document; `status` stands first, which our Lua relies on."""
     meta = {"status": str(state), "result": result, "traceback": traceback, "children": [], "task_id": job_id}
     return dumps(meta).replace(":", ": ", 1)
 
 
-def failure_document(job_id: str, state: State, error: Any) -> str:
+def failure_document(job_id: str, state: State, error: YardError) -> str:
     """The task-meta document of a job that ended with `error` (a YardError) outside Celery's tracer."""
     return state_document(
         job_id,
@@ -257,7 +268,7 @@ def run(client: redis.Redis, op: Op[T]) -> T:
         while True:
             pipe = client.pipeline(transaction=False)
             for command in commands:
-                pipe.execute_command(*command)  # type: ignore[no-untyped-call]
+                pipe.execute_command(*command)  # type: ignore[no-untyped-call, unused-ignore]
             commands = op.send(list(pipe.execute()))
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
@@ -272,7 +283,7 @@ async def arun(client: "redis.asyncio.Redis", op: Op[T]) -> T:
         while True:
             pipe = client.pipeline(transaction=False)
             for command in commands:
-                pipe.execute_command(*command)  # type: ignore[no-untyped-call]
+                pipe.execute_command(*command)  # type: ignore[no-untyped-call, unused-ignore]
             commands = op.send(list(await pipe.execute()))
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]

@@ -14,6 +14,9 @@ _ORIGIN = f"batchyard@{socket.gethostname()}"
 _compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
+_EMBED = '{"callbacks":null,"errbacks":null,"chain":null,"chord":null}'
+
+
 def dumps(value: object) -> str:
     """Compact JSON; NaN and infinities are refused (ValueError)."""
     return _compact(value)
@@ -22,7 +25,7 @@ def dumps(value: object) -> str:
 def task_message(
     task: str,
     task_id: str,
-    kwargs: dict[str, Any],
+    kwargs: dict[str, Any] | str,
     queue: str,
     priority: int,
     *,
@@ -33,8 +36,9 @@ def task_message(
 ) -> str:
     """The message for one call of `task`.
 
-    Args: `expires` in seconds since the epoch; `time_limit` in seconds of running; `headers` are custom
-    ones, which Celery hands to the task as attributes of its request.
+    Args: `kwargs` as a mapping, or as JSON text that is taken as it is; `expires` in seconds since the
+    epoch; `time_limit` in seconds of running; `headers` are custom ones, which Celery hands to the task
+    as attributes of its request.
     """
     all_headers: dict[str, Any] = {
         "lang": "py",
@@ -59,11 +63,10 @@ def task_message(
     }
     if headers:
         all_headers |= headers
+    arguments = kwargs if isinstance(kwargs, str) else _compact(kwargs)
     return _compact(
         {
-            "body": _compact(
-                [[], kwargs, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]
-            ),
+            "body": f"[[],{arguments},{_EMBED}]",
             "content-encoding": "utf-8",
             "content-type": "application/json",
             "headers": all_headers,
