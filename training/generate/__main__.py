@@ -1,4 +1,4 @@
-"""`python -m training.generate KIND --split train|test --n N --seed S --out F`: write generated rows as JSONL."""
+"""`python -m training.generate KIND --split train|test --n N --seed S --out F`: write rows as JSONL."""
 
 import argparse
 import json
@@ -41,7 +41,9 @@ def main() -> None:
     """Write N rows of one kind."""
     parser = argparse.ArgumentParser(prog="python -m training.generate", description=__doc__)
     parser.add_argument("kind", choices=KINDS)
-    parser.add_argument("--split", choices=("train", "test"), default="train", help="jobs are always held out")
+    parser.add_argument(
+        "--split", choices=("train", "test"), default="train", help="jobs are always held out"
+    )
     parser.add_argument("--n", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)

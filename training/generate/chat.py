@@ -31,7 +31,15 @@ REFUSALS: dict[str, dict[Lang, str]] = {
     },
 }
 _OPENERS: dict[tuple[Split, Lang], tuple[str, ...]] = {
-    ("train", "en"): ("please tell me, ", "hi, ", "a question: ", "sorry, ", "excuse me, ", "quick one: ", "ok so "),
+    ("train", "en"): (
+        "please tell me, ",
+        "hi, ",
+        "a question: ",
+        "sorry, ",
+        "excuse me, ",
+        "quick one: ",
+        "ok so ",
+    ),
     ("test", "en"): ("I was wondering, ", "pardon, ", "hey yard, "),
     ("train", "zh"): ("请问，", "请问", "你好，", "问一下，", "不好意思，", "想问一下，", "那么"),
     ("test", "zh"): ("劳驾，", "打听一下，", "我想知道，"),
@@ -40,7 +48,7 @@ _OPENERS: dict[tuple[Split, Lang], tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One question and the one answer that is right for it; `intent` is a refusal's task or an intent's name."""
+    """One question and the one right answer; `intent` is an intent's name or a refused task's."""
 
     text: str
     answer: str

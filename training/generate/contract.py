@@ -48,8 +48,23 @@ _PATTERNS: dict[tuple[Split, Lang], tuple[str, ...]] = {
 }
 _SLOTS: dict[tuple[Split, Lang], dict[str, tuple[str, ...]]] = {
     ("train", "en"): {
-        "kind": ("supply agreement", "purchase contract", "lease", "NDA", "service agreement", "framework contract"),
-        "topic": ("liability", "termination", "payment", "warranty", "confidentiality", "penalty", "delivery"),
+        "kind": (
+            "supply agreement",
+            "purchase contract",
+            "lease",
+            "NDA",
+            "service agreement",
+            "framework contract",
+        ),
+        "topic": (
+            "liability",
+            "termination",
+            "payment",
+            "warranty",
+            "confidentiality",
+            "penalty",
+            "delivery",
+        ),
         "act": ("late delivery", "early termination", "subcontracting", "price increases", "defective goods"),
         "party": ("the supplier", "the buyer", "Hartmann Ltd", "the landlord", "Orion Parts Inc"),
         "clause": (
@@ -91,7 +106,11 @@ _SLOTS: dict[tuple[Split, Lang], dict[str, tuple[str, ...]]] = {
         "topic": ("赔偿", "管辖", "不可抗力", "知识产权"),
         "act": ("罢工", "破产", "未通过审核"),
         "party": ("北方机电公司", "乙方", "被许可方"),
-        "clause": ("许可方授予{d}年的非独占权利", "争议先调解{d}日再提起诉讼", "承包方的赔偿以费用的{d}%为限"),
+        "clause": (
+            "许可方授予{d}年的非独占权利",
+            "争议先调解{d}日再提起诉讼",
+            "承包方的赔偿以费用的{d}%为限",
+        ),
     },
 }
 

@@ -19,7 +19,14 @@ NOUNS: Mapping[Lang, Mapping[Defect, tuple[str, ...]]] = {
         "shift": ("[part |]shift", "misalignment", "offset part", "placement offset", "skewed part"),
         "insufficient": ("insufficient solder", "too little solder", "low solder volume", "starved joint"),
         "excess": ("excess solder", "too much solder", "solder blob", "excessive solder"),
-        "foreign_matter": ("foreign matter", "contamination", "flux residue", "debris", "solder ball", "fiber"),
+        "foreign_matter": (
+            "foreign matter",
+            "contamination",
+            "flux residue",
+            "debris",
+            "solder ball",
+            "fiber",
+        ),
     },
     "zh": {
         "bridge": ("[|焊锡]桥连", "连锡", "短路", "锡桥"),
@@ -38,15 +45,41 @@ NOUNS: Mapping[Lang, Mapping[Defect, tuple[str, ...]]] = {
 VERBS: Mapping[Lang, Mapping[Defect, tuple[str, ...]]] = {
     "en": {
         "bridge": ("is bridged", "is shorted with solder", "shows a [solder |]bridge", "has bridged"),
-        "open": ("is open", "is not soldered", "has an open joint", "has a [cold|dry] joint", "has a lifted lead"),
+        "open": (
+            "is open",
+            "is not soldered",
+            "has an open joint",
+            "has a [cold|dry] joint",
+            "has a lifted lead",
+        ),
         "tombstone": ("is tombstoned", "has tombstoned", "stands on end", "is standing up"),
         "missing": ("is missing", "is not mounted", "was never placed", "is absent"),
-        "wrong_part": ("is the wrong part", "has the wrong value", "is an incorrect part", "does not match the BOM"),
+        "wrong_part": (
+            "is the wrong part",
+            "has the wrong value",
+            "is an incorrect part",
+            "does not match the BOM",
+        ),
         "polarity": ("is reversed", "is mounted backwards", "has reversed polarity", "is turned around"),
         "shift": ("is shifted", "is misaligned", "has moved off its pads", "is offset", "sits skewed"),
-        "insufficient": ("has too little solder", "lacks solder", "has insufficient solder", "is starved of solder"),
-        "excess": ("has too much solder", "has excess solder", "carries a solder blob", "is flooded with solder"),
-        "foreign_matter": ("is contaminated", "is covered with debris", "has flux residue", "carries a solder ball"),
+        "insufficient": (
+            "has too little solder",
+            "lacks solder",
+            "has insufficient solder",
+            "is starved of solder",
+        ),
+        "excess": (
+            "has too much solder",
+            "has excess solder",
+            "carries a solder blob",
+            "is flooded with solder",
+        ),
+        "foreign_matter": (
+            "is contaminated",
+            "is covered with debris",
+            "has flux residue",
+            "carries a solder ball",
+        ),
     },
     "zh": {
         "bridge": ("桥连", "连锡", "短路了", "有锡桥"),

@@ -52,7 +52,7 @@ def report(rng: random.Random, split: Split) -> Report:
     elif draw < 0.36:
         kind, defect, ref = chosen.loose_fail, "foreign_matter", None
         location = parts.board_place(rng, lang)
-    elif draw < (0.60 if defect in _NO_PIN else 0.80) and defect not in _NO_PIN:
+    elif draw < 0.80 and defect not in _NO_PIN:
         kind, location = chosen.located, parts.place(rng, lang)
     else:
         kind = chosen.bare
@@ -103,14 +103,22 @@ def _sentence(
     return text
 
 
-def _noisy(rng: random.Random, split: Split, lang: Lang, body: str, ref: str | None, location: str | None) -> str:
+def _noisy(
+    rng: random.Random, split: Split, lang: Lang, body: str, ref: str | None, location: str | None
+) -> str:
     """Add typos and invented words to some training sentences, never inside what must be copied."""
     if split == "test" or rng.random() < 0.6:
         return body
     if lang == "en":
         keep = set(f"{ref} {location}".split())
-        words = [word if word.strip(",.:()") in keep else with_typos(rng, word, 0.04) for word in body.split(" ")]
+        words = [
+            word if word.strip(",.:()") in keep else with_typos(rng, word, 0.04) for word in body.split(" ")
+        ]
         body = " ".join(words)
-    filler = jargon(rng) if lang == "en" else "".join(chr(rng.randint(0x4E00, 0x9F00)) for _ in range(rng.randint(1, 3)))
+    filler = (
+        jargon(rng)
+        if lang == "en"
+        else "".join(chr(rng.randint(0x4E00, 0x9F00)) for _ in range(rng.randint(1, 2)))
+    )
     space = " " if lang == "en" else "，"
     return f"{filler}{space}{body}" if rng.random() < 0.5 else f"{body}{space}{filler}"

@@ -1,4 +1,4 @@
-"""What people ask about jobs: submitting, waiting, cancelling, priorities, errors. Facts follow the design."""
+"""What people ask about jobs: submitting, waiting, cancelling, errors. Facts follow the design."""
 
 from training.generate.intent import Intent, intent
 

@@ -7,7 +7,7 @@ from training.generate.wording import Lang, Split, capitalised, expand
 _PATTERNS: dict[tuple[Split, Lang], tuple[str, ...]] = {
     ("train", "en"): (
         "[extract|find|list|pull out] [all |the |]{ents} [from|in]: {text}",
-        "[extract|list] the [entities|named entities] [from|in] [this|the following] [text|sentence|mail]: {text}",
+        "[extract|list] the [|named ]entities [from|in] [this|the following] [text|sentence|mail]: {text}",
         "which {ents} [are mentioned|appear|occur] in: {text}",
         "{text} - [tag|mark|label] the {ents}",
         "[do|run] [named entity recognition|NER] on: {text}",
@@ -42,7 +42,10 @@ _TEXTS: dict[tuple[Split, Lang], tuple[str, ...]] = {
         "{firm} opened a plant in {where}",
         "{who} joined {firm} on {when}",
     ),
-    ("test", "en"): ("{who} flies to {where} with {who2} on {when}", "{n} pallets left {where} for {firm} on {when}"),
+    ("test", "en"): (
+        "{who} flies to {where} with {who2} on {when}",
+        "{n} pallets left {where} for {firm} on {when}",
+    ),
     ("train", "zh"): (
         "{who}{when}在{where}[会见|拜访]了{who2}",
         "{firm}向{firm2}[采购|订购]了{n}台设备",
@@ -54,7 +57,16 @@ _TEXTS: dict[tuple[Split, Lang], tuple[str, ...]] = {
 }
 _SLOTS: dict[tuple[Split, Lang], dict[str, tuple[str, ...]]] = {
     ("train", "en"): {
-        "ents": ("names", "dates", "people and places", "companies", "amounts", "persons", "locations", "names and dates"),
+        "ents": (
+            "names",
+            "dates",
+            "people and places",
+            "companies",
+            "amounts",
+            "persons",
+            "locations",
+            "names and dates",
+        ),
         "who": ("Anna Weber", "John Miller", "Li Na", "Paul Novak", "Maria Rossi"),
         "who2": ("Tom Baker", "Wang Fang", "Eva Lind", "Omar Haddad"),
         "where": ("Berlin", "Shenzhen", "Lyon", "Osaka", "Boston"),

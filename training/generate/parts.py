@@ -9,17 +9,61 @@ from dataclasses import dataclass
 
 from training.generate.wording import Lang, Split
 
-PREFIXES = ("U", "R", "C", "L", "D", "Q", "J", "Y", "F", "T", "K", "IC", "SW", "TP", "FB", "CN", "RN", "X", "LED", "VR")
+PREFIXES = (
+    "U",
+    "R",
+    "C",
+    "L",
+    "D",
+    "Q",
+    "J",
+    "Y",
+    "F",
+    "T",
+    "K",
+    "IC",
+    "SW",
+    "TP",
+    "FB",
+    "CN",
+    "RN",
+    "X",
+    "LED",
+    "VR",
+)
 _PREFIX_WEIGHTS = (9, 9, 9, 5, 5, 5, 4, 2, 2, 2, 2, 3, 1, 1, 1, 2, 1, 1, 1, 1)
 HELD_OUT_DECADES = frozenset({3, 8, 14, 17, 21, 26, 32, 38, 45, 49})
 MAX_NUMBER = 499
 
 _BOARD_FAMILIES: dict[Split, tuple[str, ...]] = {
-    "train": ("MB", "PWR", "CTL", "AX", "VT", "DRV", "IO", "BMS", "NX", "ECU", "HMI", "CAM", "INV", "ZK", "PCB"),
+    "train": (
+        "MB",
+        "PWR",
+        "CTL",
+        "AX",
+        "VT",
+        "DRV",
+        "IO",
+        "BMS",
+        "NX",
+        "ECU",
+        "HMI",
+        "CAM",
+        "INV",
+        "ZK",
+        "PCB",
+    ),
     "test": ("GWY", "LMP", "SRV", "QB", "OBC", "MTR"),
 }
 _BOARD_NAMES: dict[tuple[Split, Lang], tuple[str, ...]] = {
-    ("train", "en"): ("main board", "power board", "driver board", "IO board", "camera board", "control panel"),
+    ("train", "en"): (
+        "main board",
+        "power board",
+        "driver board",
+        "IO board",
+        "camera board",
+        "control panel",
+    ),
     ("test", "en"): ("gateway board", "lamp board", "charger board", "motor board"),
     ("train", "zh"): ("主板", "电源板", "驱动板", "接口板", "摄像头板", "控制板"),
     ("test", "zh"): ("网关板", "灯板", "充电板", "电机板"),
@@ -119,7 +163,14 @@ _PLACES: dict[Lang, tuple[str, ...]] = {
 class Places:
     """Where board-level findings sit, by language: a board edge instead of a pin."""
 
-    en: tuple[str, ...] = ("top edge", "left edge", "board center", "mounting hole", "connector area", "lower half")
+    en: tuple[str, ...] = (
+        "top edge",
+        "left edge",
+        "board center",
+        "mounting hole",
+        "connector area",
+        "lower half",
+    )
     zh: tuple[str, ...] = ("上板边", "左板边", "板中央", "安装孔", "接口区", "下半区")
 
 

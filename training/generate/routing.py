@@ -9,7 +9,16 @@ from training.generate import chat, contract, defects, ner, oos, tech_doc, text_
 from training.generate.wording import Split, expand, pick_lang, seeded, with_typos
 
 Task = Literal["greeting", "faq", "contract", "tech_doc", "defect_detect", "ner", "text_cls", "oos"]
-TASKS: tuple[Task, ...] = ("greeting", "faq", "contract", "tech_doc", "defect_detect", "ner", "text_cls", "oos")
+TASKS: tuple[Task, ...] = (
+    "greeting",
+    "faq",
+    "contract",
+    "tech_doc",
+    "defect_detect",
+    "ner",
+    "text_cls",
+    "oos",
+)
 _WEIGHTS = (8, 16, 12, 12, 16, 12, 12, 22)
 
 _INSPECT: dict[Split, tuple[str, ...]] = {

@@ -45,10 +45,39 @@ _PATTERNS: dict[tuple[Split, Lang], tuple[str, ...]] = {
 }
 _SLOTS: dict[tuple[Split, Lang], dict[str, tuple[str, ...]]] = {
     ("train", "en"): {
-        "prop": ("maximum voltage", "operating temperature", "torque", "current limit", "accuracy", "baud rate"),
-        "thing": ("pick and place machine", "reflow oven", "servo drive", "pump", "sensor", "power supply", "PLC"),
-        "doc": ("data sheet", "user manual", "service manual", "specification", "installation guide", "standard"),
-        "verb": ("calibrate", "install", "reset", "configure", "replace the filter of", "update the firmware of"),
+        "prop": (
+            "maximum voltage",
+            "operating temperature",
+            "torque",
+            "current limit",
+            "accuracy",
+            "baud rate",
+        ),
+        "thing": (
+            "pick and place machine",
+            "reflow oven",
+            "servo drive",
+            "pump",
+            "sensor",
+            "power supply",
+            "PLC",
+        ),
+        "doc": (
+            "data sheet",
+            "user manual",
+            "service manual",
+            "specification",
+            "installation guide",
+            "standard",
+        ),
+        "verb": (
+            "calibrate",
+            "install",
+            "reset",
+            "configure",
+            "replace the filter of",
+            "update the firmware of",
+        ),
     },
     ("test", "en"): {
         "prop": ("leakage current", "flow rate", "insulation class", "response time"),

@@ -25,7 +25,7 @@ _REQUESTS: dict[tuple[Split, Lang], tuple[str, ...]] = {
     ),
     ("test", "en"): (
         "into which class does this one fall: {text}",
-        "please put a category label on the report \"{text}\"",
+        'please put a category label on the report "{text}"',
         "category wanted for: {text}",
         "{text} <- classify that for me",
     ),

@@ -11,7 +11,24 @@ Lang = Literal["en", "zh"]
 
 _ALTERNATIVES = re.compile(r"\[([^\[\]]*)\]")
 _SLOT = re.compile(r"\{(\w+)\}")
-_SYLLABLES = ("ka", "lo", "mi", "ter", "van", "os", "pre", "du", "shi", "bar", "ine", "gol", "fa", "re", "un", "es")
+_SYLLABLES = (
+    "ka",
+    "lo",
+    "mi",
+    "ter",
+    "van",
+    "os",
+    "pre",
+    "du",
+    "shi",
+    "bar",
+    "ine",
+    "gol",
+    "fa",
+    "re",
+    "un",
+    "es",
+)
 
 
 def seeded(kind: str, split: Split, seed: int) -> random.Random:
@@ -34,7 +51,8 @@ def expand(rng: random.Random, pattern: str, slots: Mapping[str, str | Sequence[
 
     while "[" in pattern:
         pattern = _ALTERNATIVES.sub(choose, pattern)
-    return _SLOT.sub(fill, pattern)
+    filled: str = _SLOT.sub(fill, pattern)
+    return filled
 
 
 def typo(rng: random.Random, word: str) -> str:
