@@ -1,0 +1,300 @@
+"""The Celery pool whose slots are the engine's.
+
+Celery's event loop owns this state; nothing here is shared with a thread. Celery hands over one message at
+a time (`on_apply`); the job goes to the engine's child process as a frame; when the engine has answered,
+Celery's own tracer runs the task's body with the outcome, so that result, acknowledgement, retry, events
+and time limits stay what they are in any Celery worker.
+
+When the engine dies, the jobs that were in it are run again one at a time: the one under which it dies
+alone is the culprit, and fails; the others never notice.
+"""
+
+import itertools
+import logging
+import os
+import select
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+from celery.concurrency.base import BasePool
+from celery.exceptions import SoftTimeLimitExceeded, WorkerTerminate
+
+from batchyard import store
+from batchyard.catalogue import Catalogue
+from batchyard.errors import EngineLost, YardError, error_of
+from batchyard.names import RUN_TASK
+from batchyard.states import State
+from workers.engine_process import EngineProcess, Frame
+from workers.pool_job import Delivery, PoolJob, read_body
+from workers.requests import engine_request, success
+from workers.tasks import Outcome, Outcomes
+
+logger = logging.getLogger(__name__)
+
+MAX_FAILED_STARTS = 3
+
+
+@dataclass(frozen=True)
+class Yard:
+    """What the pool needs of its worker; hung on the Celery app as `app.yard`."""
+
+    engine: EngineProcess
+    outcomes: Outcomes
+    catalogue: Catalogue
+    redis: redis.Redis
+    worker: str
+    gpu: str | None
+    result_expires: int
+    drain_seconds: float
+
+
+class EnginePool(BasePool):
+    """Runs jobs in one engine process. `concurrency` is the number of its slots."""
+
+    body_can_be_buffer = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._yard: Yard = self.app.yard
+        self._engine = self._yard.engine
+        self._hub: Any = None
+        self._numbers = itertools.count()
+        self._jobs: dict[str, PoolJob] = {}
+        """Every job of this pool, by id."""
+        self._inside: dict[str, PoolJob] = {}
+        """Those that the engine has been given, by key."""
+        self._held: deque[PoolJob] = deque()
+        """Those that wait for the engine to come up."""
+        self._suspects: deque[PoolJob] = deque()
+        """Those that an engine died with, to be run alone."""
+        self._failed_starts = 0
+
+    # -- Celery's side ------------------------------------------------------------------------------
+
+    def register_with_event_loop(self, hub: Any) -> None:
+        """Celery calls this at each (re)connection, with a loop that has forgotten everything."""
+        self._hub = hub
+        hub.add_reader(self._engine.fileno(), self._on_readable)
+        self._write()
+
+    def on_apply(
+        self, target: Any, args: Any, kwargs: Any, callback: Any = None, accept_callback: Any = None,
+        timeout_callback: Any = None, soft_timeout: float | None = None, timeout: float | None = None,
+        **_options: Any,
+    ) -> PoolJob | None:  # fmt: skip
+        """Take one task. A run task goes to the engine; any other is run at once."""
+        delivery = Delivery(target, tuple(args), callback, timeout_callback, time.time())
+        accept_callback(os.getpid(), time.monotonic())
+        if delivery.task_name != RUN_TASK:
+            callback(target(*args, **kwargs))
+            return None
+        running = self._jobs.get(delivery.task_id)
+        if running is not None:
+            running.twins.append(delivery)
+            return None
+        try:
+            job, route = read_body(delivery)
+            request = engine_request(job, route.task, self._yard.catalogue)
+        except YardError as exc:
+            self._settle(delivery, Outcome(error=exc))
+            return None
+        unit = PoolJob(delivery, job, route, on_terminate=self._drop)
+        if not self._mark_started(unit):
+            self._settle(delivery, Outcome())
+            return None
+        self._admit(unit, request, soft_timeout, timeout)
+        return unit
+
+    def _mark_started(self, unit: PoolJob) -> bool:
+        """Whether the job is still wanted: one that is finished or cancelled is not run again."""
+        document = store.state_document(unit.job.id, State.STARTED, {"hostname": self._yard.worker})
+        started = (unit.job.id, unit.batch, State.STARTED, document)
+        try:
+            return store.run(self._yard.redis, store.finish([started], self._yard.result_expires)) == 1
+        except YardError:
+            # The answer will be stored once, by compare-and-set, whether or not we could ask before.
+            logger.warning("could not mark %s as started; running it", unit.job.id, exc_info=True)
+            return True
+
+    def _admit(
+        self, unit: PoolJob, request: dict[str, Any], soft_timeout: float | None, timeout: float | None
+    ) -> None:
+        unit.key = f"{unit.job.id}#{next(self._numbers)}"
+        unit.request = request | {"id": unit.key}
+        self._jobs[unit.job.id] = unit
+        if soft_timeout:
+            unit.timers.append(self._hub.call_later(soft_timeout, self._on_soft_timeout, unit, soft_timeout))
+        if timeout:
+            unit.timers.append(self._hub.call_later(timeout, self._on_hard_timeout, unit, timeout))
+        self._held.append(unit)
+        self._feed()
+
+    def _on_soft_timeout(self, unit: PoolJob, seconds: float) -> None:
+        self._tell_timeout(unit, soft=True, seconds=seconds)
+        self._expel(unit)
+        self._settle_all(unit, Outcome(error=SoftTimeLimitExceeded(seconds)))
+
+    def _on_hard_timeout(self, unit: PoolJob, seconds: float) -> None:
+        self._expel(unit)
+        self._tell_timeout(unit, soft=False, seconds=seconds)  # stores the failure and acknowledges
+
+    @staticmethod
+    def _tell_timeout(unit: PoolJob, *, soft: bool, seconds: float) -> None:
+        if unit.delivery.timeout_callback is not None:
+            unit.delivery.timeout_callback(soft, seconds)
+
+    def _drop(self, unit: PoolJob) -> None:
+        """A revoked job: Celery has stored its state and acknowledged it."""
+        self._expel(unit)
+        self._feed()
+
+    def terminate_job(self, pid: int, signal: Any = None) -> None:
+        """Celery would kill the job's process; here `PoolJob.terminate` takes out just the job."""
+
+    def on_stop(self) -> None:
+        """Let the jobs in the engine finish within `drain_seconds`; the rest go back to the queue."""
+        limit = time.monotonic() + self._yard.drain_seconds
+        while self._jobs and (left := limit - time.monotonic()) > 0:
+            writers = [self._engine.write_fd] if self._engine.unsent else []
+            select.select([self._engine.fileno()], writers, [], left)
+            self._engine.flush()
+            self._on_readable()
+        if self._jobs:
+            logger.warning("%d jobs not finished within the drain limit go back", len(self._jobs))
+        self.on_terminate()
+
+    def on_terminate(self) -> None:
+        """End the engine."""
+        self._engine.end()
+
+    def _get_info(self) -> dict[str, Any]:
+        engine = {"pid": self._engine.pid, "gpu": self._yard.gpu, **self._engine.info}
+        stock: dict[str, Any] = super()._get_info()
+        return stock | {"processes": [self._engine.pid], "engine": engine}
+
+    # -- the engine's side --------------------------------------------------------------------------
+
+    def _feed(self) -> None:
+        """Give the engine what it may have: everything, or a single suspect."""
+        if not self._engine.ready:
+            return
+        if self._suspects:
+            if not self._inside:
+                self._give(self._suspects.popleft())
+            return
+        while self._held:
+            self._give(self._held.popleft())
+
+    def _give(self, unit: PoolJob) -> None:
+        self._inside[unit.key] = unit
+        self._send({"op": "submit", "request": unit.request})
+
+    def _send(self, frame: Frame) -> None:
+        self._engine.send(frame)
+        self._write()
+
+    def _write(self) -> None:
+        self._engine.flush()
+        if self._engine.unsent:
+            self._hub.add_writer(self._engine.write_fd, self._write)
+        elif self._hub is not None:
+            self._hub.remove_writer(self._engine.write_fd)
+
+    def _on_readable(self) -> None:
+        frames = self._engine.read()
+        if frames is None:
+            self._on_death()
+            return
+        for frame in frames:
+            self._on_frame(frame)
+
+    def _on_frame(self, frame: Frame) -> None:
+        op = frame["op"]
+        if op == "ready":
+            self._failed_starts = 0
+        elif op == "load_failed":
+            logger.error("the engine cannot load its model: %s", frame["error"]["message"])
+        elif op in ("done", "failed"):
+            unit = self._inside.pop(frame["id"], None)
+            if unit is None:
+                return  # it was expelled; its caller has been told
+            self._settle_all(unit, self._outcome(unit, frame))
+        else:
+            return
+        self._feed()
+
+    def _outcome(self, unit: PoolJob, frame: Frame) -> Outcome:
+        if frame["op"] == "failed":
+            error = frame["error"]
+            rest = {key: error.get(key) for key in ("field", "remedy", "retryable")}
+            return Outcome(
+                error=error_of(error["code"], error["message"], **rest), max_retries=unit.job.max_retries
+            )
+        headers = unit.delivery.headers
+        result = success(
+            unit.job, unit.route, frame["completion"], worker=self._yard.worker, gpu=self._yard.gpu,
+            attempt=unit.attempt, submitted=headers.get("submitted") or unit.delivery.received,
+            routed=headers.get("routed") or unit.delivery.received, received=unit.delivery.received,
+            finished=time.time(),
+        )  # fmt: skip
+        return Outcome(result=result)
+
+    def _on_death(self) -> None:
+        was_ready = self._engine.ready
+        if self._hub is not None:
+            self._hub.remove(self._engine.fileno())
+            self._hub.remove(self._engine.write_fd)
+        how = self._engine.end()
+        inside, self._inside = list(self._inside.values()), {}
+        logger.error("the engine ended (%s) with %d jobs in it", how, len(inside))
+        if len(inside) == 1:
+            culprit = inside[0]
+            self._settle_all(culprit, Outcome(error=_poison(how)))
+        else:
+            self._suspects.extend(inside)
+        self._failed_starts += 0 if was_ready else 1
+        if self._failed_starts >= MAX_FAILED_STARTS:
+            logger.critical("the engine did not come up %d times in a row; giving up", self._failed_starts)
+            raise WorkerTerminate(1)
+        self._engine.restart()
+        if self._hub is not None:
+            self._hub.add_reader(self._engine.fileno(), self._on_readable)
+
+    # -- the end of a job ---------------------------------------------------------------------------
+
+    def _expel(self, unit: PoolJob) -> None:
+        """Take a job out of wherever it is, without an outcome."""
+        self._forget(unit)
+        for line in (self._held, self._suspects):
+            if unit in line:
+                line.remove(unit)
+        if self._inside.pop(unit.key, None) is not None:
+            self._send({"op": "cancel", "id": unit.key})
+
+    def _forget(self, unit: PoolJob) -> None:
+        self._jobs.pop(unit.job.id, None)
+        for timer in unit.timers:
+            timer.cancel()
+
+    def _settle_all(self, unit: PoolJob, outcome: Outcome) -> None:
+        self._forget(unit)
+        self._settle(unit.delivery, outcome)
+        for twin in unit.twins:
+            self._settle(twin, Outcome())
+
+    def _settle(self, delivery: Delivery, outcome: Outcome) -> None:
+        """Run Celery's tracer with the outcome, then tell Celery, with the time the job really took."""
+        self._yard.outcomes.put(delivery.task_id, outcome)
+        failed, value, _ = delivery.trace(*delivery.args)
+        delivery.callback((failed, value, time.time() - delivery.received))
+
+
+def _poison(how: str) -> EngineLost:
+    return EngineLost(
+        f"the engine process ended with {how} while this job ran alone in it",
+        remedy="keep the job's input for a bug report; other jobs are not affected",
+        retryable=False,
+    )

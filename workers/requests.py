@@ -1,0 +1,81 @@
+"""Between a job and the engine: a job as the engine's request, its completion as our result. Pure."""
+
+from typing import Any
+
+from batchyard.catalogue import Catalogue, ModelEntry, with_task_defaults
+from batchyard.job import Job, Message
+from batchyard.result import Confidence, Provenance, Result, Timings, Usage
+from batchyard.route import Route
+from batchyard.states import State
+
+
+def engine_model(entry: ModelEntry, root: str, n_threads: int | None, on_gpu: bool) -> dict[str, Any]:
+    """The engine's `load` parameters for a catalogue entry; relative paths are taken from `root`."""
+    model = entry.model_dump(exclude={"tasks"})
+    model["model_path"] = root_path(root, entry.model_path)
+    model["n_threads"] = n_threads or entry.n_threads
+    if not on_gpu:
+        model["n_gpu_layers"] = 0
+    return model
+
+
+def root_path(root: str, path: str) -> str:
+    """`path`, from `root` if it is relative."""
+    return path if path.startswith("/") else f"{root}/{path}"
+
+
+def engine_request(job: Job, task: str, catalogue: Catalogue) -> dict[str, Any]:
+    """The engine's request for `job`, taken for `task`: the task's instruction, output form and sampling
+    stand in where the job is silent."""
+    entry = catalogue.task(task)
+    job = with_task_defaults(job, entry)
+    request: dict[str, Any] = {
+        "id": job.id,
+        "sampling": job.sampling.model_dump(exclude_none=True),
+        "output": {"type": "text"} if job.output is None else job.output.model_dump(by_alias=True),
+        "priority": job.priority,
+        "deadline": job.deadline,
+    }
+    if job.raw:
+        return request | {"prompt": job.prompt}
+    messages = job.messages or (Message(role="user", content=job.prompt or ""),)
+    if entry is not None and entry.instruction and all(m.role != "system" for m in messages):
+        messages = (Message(role="system", content=entry.instruction), *messages)
+    return request | {"messages": [message.model_dump() for message in messages]}
+
+
+def success(
+    job: Job, route: Route, completion: dict[str, Any], *, worker: str, gpu: str | None, attempt: int,
+    submitted: float, routed: float, received: float, finished: float,
+) -> Result:  # fmt: skip
+    """The result of a finished job. Times are seconds since the epoch."""
+    engine = completion["timings"]
+    return Result(
+        job_id=job.id,
+        state=State.SUCCESS,
+        text=completion["text"],
+        parsed=completion.get("parsed"),
+        choice=completion.get("choice"),
+        choice_probabilities=completion.get("choice_probabilities"),
+        finish_reason=completion["finish_reason"],
+        usage=Usage.model_validate(completion["usage"]),
+        timings=Timings(
+            queue_s=route.queued_s,
+            route_s=route.seconds,
+            broker_s=max(0.0, received - routed),
+            wait_s=engine["wait_s"],
+            prefill_s=engine["prefill_s"],
+            decode_s=engine["decode_s"],
+            total_s=max(0.0, finished - submitted),
+            mean_batch=engine["mean_batch"],
+            steps=engine["steps"],
+        ),
+        confidence=Confidence.model_validate(completion["confidence"]) if completion["confidence"] else None,
+        logprobs=completion.get("logprobs"),
+        route=route,
+        provenance=Provenance.model_validate(
+            {**completion["provenance"], "policy": route.policy, "worker": worker, "gpu": gpu}
+        ),
+        attempt=attempt,
+        metadata=job.metadata,
+    )

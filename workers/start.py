@@ -1,0 +1,44 @@
+"""Starting an engine for a catalogue entry: pinned, loaded, checked."""
+
+import logging
+import os
+from pathlib import Path
+
+from batchyard.catalogue import ModelEntry
+from batchyard.errors import YardError
+from batchyard.settings import Settings
+from workers.engine_process import EngineProcess
+from workers.gpu import Gpu, pin_environment, runs_on
+from workers.requests import engine_model
+
+LOAD_SECONDS = 900.0
+logger = logging.getLogger(__name__)
+
+
+def start_engine(
+    settings: Settings, entry: ModelEntry, gpu: Gpu | None, threads: int | None = None
+) -> EngineProcess:
+    """An engine with the entry's model loaded, pinned and checked.
+
+    Raises:
+        InvalidConfig: the model cannot be loaded.
+    """
+    root = str(settings.models.resolve().parent.parent)
+    environ = pin_environment(gpu) | _import_path()
+    if settings.omp_spin_count is not None:
+        environ["GOMP_SPINCOUNT"] = str(settings.omp_spin_count)
+    engine = EngineProcess(engine_model(entry, root, threads, gpu is not None), environ)
+    try:
+        engine.wait_ready(LOAD_SECONDS)
+    except YardError:
+        engine.end(grace=0.5)
+        raise
+    if gpu is not None and runs_on(engine.pid, gpu) is False:
+        logger.warning("NVML does not list the engine on %s; is llama.cpp built with CUDA?", gpu.uuid)
+    return engine
+
+
+def _import_path() -> dict[str, str]:
+    """The engine child imports `workers` from this checkout, wherever the operator stands."""
+    here = str(Path(__file__).resolve().parent.parent)
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))}

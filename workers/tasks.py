@@ -1,0 +1,82 @@
+"""The worker's Celery face: its app and the one task it runs.
+
+The task's body does no work: by the time Celery's tracer calls it, the engine has finished the job, and
+the body only turns the outcome into a return value, an error or a retry. So every Celery semantic (result,
+retry, callbacks, events) stays per job while the jobs themselves ran in shared batches.
+"""
+
+import logging
+import random
+from dataclasses import dataclass
+from typing import Any
+
+from celery import Celery
+from celery.exceptions import Ignore
+
+from batchyard.app import make_app
+from batchyard.errors import YardError
+from batchyard.names import RUN_TASK, model_queue
+from batchyard.result import Result
+from batchyard.settings import Settings
+
+RETRY_BASE_SECONDS = 0.5
+RETRY_CAP_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a job ended in the engine: a result or an error; neither if there is nothing left to do."""
+
+    result: Result | None = None
+    error: Exception | None = None
+    max_retries: int = 0
+
+
+class Outcomes:
+    """Outcomes on their way from the pool to the task body, by job id."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, Outcome] = {}
+
+    def put(self, job_id: str, outcome: Outcome) -> None:
+        """Leave an outcome for the body that the tracer is about to call."""
+        self._by_id[job_id] = outcome
+
+    def take(self, job_id: str) -> Outcome:
+        """The outcome left for this job."""
+        return self._by_id.pop(job_id)
+
+
+def retry_delay(retries: int, jitter: float) -> float:
+    """Seconds before attempt `retries` + 2: exponential from 0.5 to 60, scaled by `jitter` (0–1) to
+    between half and whole, so that jobs that failed together do not come back together."""
+    return float(min(RETRY_CAP_SECONDS, RETRY_BASE_SECONDS * 2**retries) * (0.5 + jitter / 2))
+
+
+def make_worker_app(settings: Settings, model_name: str, outcomes: Outcomes, n_slots: int) -> Celery:
+    """The app of the worker of one model, with the task `batchyard.run`."""
+    queue = model_queue(model_name)
+    app = make_app(
+        settings,
+        "batchyard",
+        worker_concurrency=n_slots,
+        task_default_queue=queue,
+        worker_soft_shutdown_timeout=0.0,
+    )
+    # Celery logs each return value at info; answers are the customer's text.
+    logging.getLogger("celery.app.trace").setLevel(logging.WARNING)
+
+    def run(self: Any, **_kwargs: Any) -> dict[str, Any]:
+        outcome = outcomes.take(self.request.id)
+        if outcome.error is not None:
+            error, retries = outcome.error, self.request.retries
+            if isinstance(error, YardError) and error.retryable and retries < outcome.max_retries:
+                delay = retry_delay(retries, random.random())
+                raise self.retry(exc=error, countdown=delay, max_retries=outcome.max_retries)
+            raise error
+        if outcome.result is None:
+            raise Ignore
+        return outcome.result.model_dump(mode="json", exclude_defaults=True, exclude={"state"})
+
+    app.task(run, bind=True, name=RUN_TASK, resultrepr_maxsize=64, throws=(YardError,))
+    return app

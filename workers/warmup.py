@@ -1,0 +1,90 @@
+"""Warm-up: a full batch through the engine before the first job, so that no caller pays for first touches.
+
+`python -m workers.warmup --model defect_detect --batch_size 4` does just that and prints what it took;
+the worker does it at start.
+"""
+
+import argparse
+import select
+import sys
+import time
+from typing import Any
+
+from batchyard.catalogue import Catalogue, ModelEntry, load_catalogue
+from batchyard.errors import EngineLost, JobFailed, YardError
+from batchyard.job import Job
+from batchyard.settings import load_settings
+from workers.engine_process import EngineProcess
+from workers.gpu import choose_gpu, list_gpus
+from workers.requests import engine_request
+from workers.start import start_engine
+
+WARM_UP_SECONDS = 300.0
+_TEXT = "Warm-up: board 1, no finding at U1."
+
+
+def warm_up(engine: EngineProcess, entry: ModelEntry, catalogue: Catalogue, batch_size: int) -> float:
+    """Run `batch_size` short jobs of the model's tasks at once; returns the seconds it took.
+
+    Raises:
+        EngineLost, JobFailed: the engine did not get through it.
+    """
+    tasks = entry.tasks or catalogue.task_names[:1]
+    began = time.monotonic()
+    waiting = set()
+    for number in range(batch_size):
+        task = tasks[number % len(tasks)]
+        job = Job(id=f"warmup-{number}", task=task, prompt=_TEXT, sampling={"max_tokens": 8})  # type: ignore[arg-type]
+        engine.send({"op": "submit", "request": engine_request(job, task, catalogue)})
+        waiting.add(job.id)
+    limit = began + WARM_UP_SECONDS
+    while waiting:
+        left = limit - time.monotonic()
+        if left <= 0:
+            raise EngineLost(f"warm-up did not finish within {WARM_UP_SECONDS:g} s", "engine_start_timeout")
+        select.select([engine], [engine.write_fd] if engine.unsent else [], [], left)
+        engine.flush()
+        frames = engine.read()
+        if frames is None:
+            raise EngineLost(f"the engine died during warm-up ({engine.end()})")
+        waiting -= {_finished(frame) for frame in frames}
+    return time.monotonic() - began
+
+
+def _finished(frame: dict[str, Any]) -> str:
+    if frame["op"] == "failed":
+        error = frame["error"]
+        raise JobFailed(f"warm-up: {error['message']}", error["code"], remedy=error.get("remedy"))
+    return str(frame["id"]) if frame["op"] == "done" else ""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of `python -m workers.warmup`."""
+    parser = argparse.ArgumentParser(prog="python -m workers.warmup", description=__doc__)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--batch_size", "--batch-size", type=int, default=4)
+    parser.add_argument("--gpu", default="auto")
+    arguments = parser.parse_args(argv)
+    try:
+        settings = load_settings()
+        catalogue = load_catalogue(settings.models)
+        entry = catalogue.model(arguments.model)
+        entry = entry.model_copy(update={"n_slots": max(entry.n_slots, arguments.batch_size)})
+        began = time.monotonic()
+        engine = start_engine(settings, entry, choose_gpu(list_gpus(), arguments.gpu))
+        loaded = time.monotonic() - began
+        first = warm_up(engine, entry, catalogue, arguments.batch_size)
+        second = warm_up(engine, entry, catalogue, arguments.batch_size)
+        engine.end()
+    except YardError as exc:
+        print(f"error: {exc}", file=sys.stderr)
+        return 2
+    print(
+        f"{entry.model_name}: loaded in {loaded:.2f} s; "
+        f"{arguments.batch_size} jobs at once took {first:.3f} s cold, {second:.3f} s warm"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
