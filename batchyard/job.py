@@ -33,14 +33,14 @@ class _Frozen(BaseModel):
 class TextPart(_Frozen):
     """Text within a message."""
 
-    type: Literal["text"] = "text"
+    type: Literal["text"]
     text: str
 
 
 class ImagePart(_Frozen):
     """An image within a message, by the SHA-256 of its bytes; the bytes travel once (`Client.attach`)."""
 
-    type: Literal["image"] = "image"
+    type: Literal["image"]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 

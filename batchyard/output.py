@@ -12,13 +12,13 @@ class _Form(BaseModel):
 class TextOutput(_Form):
     """Free text."""
 
-    type: Literal["text"] = "text"
+    type: Literal["text"]
 
 
 class JsonSchemaOutput(_Form):
     """A JSON document valid under `schema` (draft 2020-12, the part that llama.cpp's grammars cover)."""
 
-    type: Literal["json_schema"] = "json_schema"
+    type: Literal["json_schema"]
     schema_: Annotated[dict[str, Any] | bool, Field(alias="schema")]
 
     @field_validator("schema_", mode="before")
@@ -33,7 +33,7 @@ class JsonSchemaOutput(_Form):
 class GrammarOutput(_Form):
     """Text that a GBNF grammar accepts. It is parsed by llama.cpp itself, in the worker."""
 
-    type: Literal["grammar"] = "grammar"
+    type: Literal["grammar"]
     grammar: Annotated[str, Field(min_length=1, max_length=65_536)]
 
     @field_validator("grammar")
@@ -47,7 +47,7 @@ class GrammarOutput(_Form):
 class ChoicesOutput(_Form):
     """One of the given labels, with the probability of each."""
 
-    type: Literal["choices"] = "choices"
+    type: Literal["choices"]
     choices: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=256)], ...], Field(min_length=2)]
 
     @field_validator("choices")

@@ -12,6 +12,7 @@ Knows nothing of jobs.
 """
 
 import logging
+import re
 from time import monotonic, time
 from typing import Any
 
@@ -20,17 +21,21 @@ from kombu.transport import virtual
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
 
-from batchyard.names import bell_key
+from batchyard.names import bell_key, unprocessable_key
 
 logger = logging.getLogger(__name__)
 
 IDLE_SECONDS = 0.25
+
+_TAG = re.compile(rb'"delivery_tag": ?"([^"]+)"')
+"""The same pattern as in POP."""
 
 POP = """
 -- keys: lists by priority, the queues in turn within one; args: index key, unacked key, now, queue of each
 for i, list in ipairs(KEYS) do
   local message = redis.call('RPOP', list)
   if message then
+    -- what has no tag is no message of Celery's; the caller sets it aside
     local tag = string.match(message, '"delivery_tag": ?"([^"]+)"')
     if tag then
       redis.call('ZADD', ARGV[1], ARGV[3], tag)
@@ -102,13 +107,27 @@ class Channel(stock.Channel):
                 self._idle = not self._sent_bell
                 raise stock.Empty()
             self._idle = False
-            queue, message = bytes_to_str(reply[0]), bytes_to_str(reply[1])
+            queue = bytes_to_str(reply[0])
             self._queue_cycle.rotate(queue)
-            self.connection._deliver(loads(message), queue)
+            payload = read_envelope(reply[1])
+            if payload is None:
+                self._set_aside(queue, reply[1])
+                raise stock.Empty()
+            self.connection._deliver(payload, queue)
             return True
         finally:
             self._in_poll = None
             self._flush_brpop_reauth()
+
+    def _set_aside(self, queue: str, message: bytes) -> None:
+        """Keep what is no message out of the way; one bad push must not stop a consumer."""
+        logger.error("set aside %d bytes on %r that are no Celery message", len(message), queue)
+        tag = _TAG.search(message)
+        with self.conn_or_acquire() as client, client.pipeline() as pipe:
+            pipe.rpush(unprocessable_key(queue), message)
+            if tag is not None:  # it was recorded as a message when it was popped
+                pipe.zrem(self.unacked_index_key, tag[1]).hdel(self.unacked_key, tag[1])
+            pipe.execute()
 
     def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
         super()._put(queue, message, **kwargs)
@@ -138,6 +157,22 @@ class Transport(stock.Transport):
         if stale is not None:
             stale.cancel()
         cycle._renew_tref = loop.call_repeatedly(lease / 4, renew)
+
+
+def read_envelope(message: bytes) -> dict[str, Any] | None:
+    """The kombu envelope in the raw bytes of a message, or None if they are none."""
+    try:
+        payload = loads(bytes_to_str(message))
+    except ValueError:
+        return None
+    if not isinstance(payload, dict) or not isinstance(payload.get("body"), str):
+        return None
+    properties = payload.get("properties")
+    if not isinstance(properties, dict) or not isinstance(properties.get("delivery_tag"), str):
+        return None
+    if not isinstance(properties.get("delivery_info"), dict):
+        return None
+    return payload
 
 
 def ring(client: Any, queue: str, tokens: int = 1) -> None:

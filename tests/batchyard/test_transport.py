@@ -1,0 +1,130 @@
+"""The transport against a real Redis: nothing is between popped and recorded; leases; doorbells."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+from kombu import Connection, Consumer, Queue
+
+from batchyard.app import UNACKED, make_app
+from batchyard.names import bell_key, priority_queue, unprocessable_key
+from batchyard.settings import Settings
+from batchyard.transport import read_envelope
+from batchyard.wire import task_message
+
+
+@pytest.fixture
+def raw(settings: Settings) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(settings.url, decode_responses=True) as raw:
+        yield raw
+
+
+@pytest.fixture
+def connection(settings: Settings) -> Iterator[Connection]:
+    with make_app(settings).connection_for_read() as connection:
+        yield connection
+
+
+def message(number: int, queue: str = "q", priority: int = 0) -> str:
+    return task_message("t", f"id-{number}", {"n": number}, queue, priority)
+
+
+def take(connection: Connection, count: int, queues: tuple[str, ...] = ("q",)) -> list[Any]:
+    """The next `count` messages, unacknowledged."""
+    found: list[Any] = []
+    names = [Queue(name, exchange="", routing_key=name) for name in queues]
+    consumer = Consumer(
+        connection.channel(), queues=names, on_message=found.append, accept=["json"], auto_declare=False
+    )
+    with consumer:
+        while len(found) < count:
+            connection.drain_events(timeout=20)
+    return found
+
+
+def test_a_popped_message_is_recorded_until_it_is_acknowledged(
+    connection: Connection, raw: redis.Redis
+) -> None:
+    raw.lpush("q", message(1))
+    [taken] = take(connection, 1)
+    tag = taken.delivery_tag
+    recorded, exchange, queue = json.loads(raw.hget(UNACKED, tag))
+    assert (recorded["headers"]["id"], exchange, queue) == ("id-1", "", "q")
+    assert raw.zscore(f"{UNACKED}:index", tag) is not None
+    taken.ack()
+    assert raw.hlen(UNACKED) == 0
+    assert raw.zcard(f"{UNACKED}:index") == 0
+
+
+def test_higher_priority_goes_first_and_queues_take_turns(connection: Connection, raw: redis.Redis) -> None:
+    for number, queue, priority in [(1, "q", 6), (2, "q", 6), (3, "other", 6), (4, "q", 0)]:
+        raw.lpush(priority_queue(queue, priority), message(number, queue, priority))
+    taken = [m.headers["id"] for m in take(connection, 4, ("q", "other"))]
+    assert taken[0] == "id-4"
+    assert set(taken[1:3]) == {"id-1", "id-3"}
+    assert taken[3] == "id-2"
+
+
+def test_what_is_no_message_is_set_aside_and_the_next_one_delivered(
+    connection: Connection, raw: redis.Redis
+) -> None:
+    rubbish = [
+        "not json",
+        "[1,2]",
+        '{"body": 5, "properties": {"delivery_tag": "x"}}',
+        '{"delivery_tag": "y"}',
+    ]
+    for text in [*rubbish, message(1)]:
+        raw.lpush("q", text)
+    [taken] = take(connection, 1)
+    assert taken.headers["id"] == "id-1"
+    assert raw.lrange(unprocessable_key("q"), 0, -1) == rubbish
+    taken.ack()
+    assert raw.hlen(UNACKED) == 0
+
+
+def test_a_message_whose_lease_ended_is_delivered_again_and_marked(
+    settings: Settings, connection: Connection, raw: redis.Redis
+) -> None:
+    raw.lpush("q", message(1))
+    [held] = take(connection, 1)
+    channel = held.channel
+    channel.qos.restore_visible(num=10, interval=1)
+    assert raw.llen("q") == 0, "the lease has not ended"
+    raw.zadd(f"{UNACKED}:index", {held.delivery_tag: 1.0})
+    channel.qos.renew()
+    channel.qos.restore_visible(num=10, interval=1)
+    assert raw.llen("q") == 0, "the lease was renewed"
+    raw.zadd(f"{UNACKED}:index", {held.delivery_tag: 1.0})
+    channel.qos.restore_visible(num=10, interval=1)
+    with make_app(settings).connection_for_read() as other:
+        [again] = take(other, 1)
+        assert again.headers["id"] == "id-1"
+        assert again.headers["redelivered"]
+        again.ack()
+
+
+def test_a_stock_publisher_rings_through_our_transport(settings: Settings, raw: redis.Redis) -> None:
+    app = make_app(settings, task_default_queue="q")
+    app.send_task("t", kwargs={"n": 1})
+    assert raw.llen("q") == 1
+    assert raw.llen(bell_key("q")) == 1
+
+
+def test_the_bell_never_grows_beyond_its_limit(settings: Settings, raw: redis.Redis) -> None:
+    app = make_app(settings, task_default_queue="q")
+    for _ in range(70):
+        app.send_task("t")
+    assert raw.llen("q") == 70
+    assert raw.llen(bell_key("q")) == 64
+
+
+def test_an_envelope_without_its_parts_is_none() -> None:
+    whole = json.loads(message(1))
+    assert read_envelope(json.dumps(whole).encode()) == whole
+    for part in ("body", "properties"):
+        cut = {key: value for key, value in whole.items() if key != part}
+        assert read_envelope(json.dumps(cut).encode()) is None
+    assert read_envelope(b"\xff") is None
