@@ -11,7 +11,7 @@ from training.tokens import PRE_TYPE, Tokeniser
 
 
 def write(path: Path, name: str, network: Network, tokeniser: Tokeniser) -> None:
-    """Write F16 matrices and F32 norms; q and k unpermuted, since the network rotates pairs as llama.cpp does."""
+    """Write F16 matrices and F32 norms; q and k unpermuted: the network rotates pairs as llama.cpp does."""
     shape = network.shape
     writer = gguf.GGUFWriter(str(path), "llama")
     writer.add_name(name)

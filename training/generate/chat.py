@@ -6,10 +6,21 @@ from dataclasses import dataclass
 
 from training.generate import contract, ner, oos, tech_doc
 from training.generate.faq_jobs import JOBS
+from training.generate.faq_more_jobs import MORE_JOBS
+from training.generate.faq_more_yard import MORE_YARD
 from training.generate.faq_yard import YARD
 from training.generate.greetings import GREETINGS
 from training.generate.intent import Intent
-from training.generate.wording import Lang, Split, capitalised, expand, pick_lang, seeded, with_typos
+from training.generate.wording import (
+    Lang,
+    Split,
+    capitalised,
+    expand,
+    jargon,
+    pick_lang,
+    seeded,
+    with_typos,
+)
 
 INTENTS: tuple[Intent, ...] = GREETINGS + YARD + JOBS
 REFUSALS: dict[str, dict[Lang, str]] = {
@@ -61,10 +72,27 @@ class Turn:
         return {"text": self.text, "answer": self.answer, "intent": self.intent, "task": self.task}
 
 
+def wordings(chosen: Intent, split: Split, lang: Lang) -> tuple[str, ...]:
+    """Return an intent's patterns of one split and language."""
+    more = (MORE_YARD | MORE_JOBS)[chosen.name][0 if lang == "en" else 1] if split == "train" else ()
+    return chosen.wordings[split, lang] + more
+
+
+def worn(rng: random.Random, text: str, lang: Lang) -> str:
+    """Lose or invent a word of a training text: what it asks must be clear from what is left."""
+    words = text.split(" ") if lang == "en" else list(text)
+    if len(words) > 3 and rng.random() < 0.5:
+        del words[rng.randrange(len(words))]
+    else:
+        noise = jargon(rng) if lang == "en" else chr(rng.randint(0x4E00, 0x9F00))
+        words.insert(rng.randint(0, len(words)), noise)
+    return (" " if lang == "en" else "").join(words)
+
+
 def question(rng: random.Random, split: Split, lang: Lang, intents: tuple[Intent, ...]) -> tuple[str, Intent]:
     """Draw one wording of one of the intents, dressed with an opener, case, punctuation and typos."""
     chosen = rng.choice(intents)
-    text = expand(rng, rng.choice(chosen.wordings[split, lang]), {})
+    text = expand(rng, rng.choice(wordings(chosen, split, lang)), {})
     if chosen.task == "faq" and rng.random() < 0.2:
         text = rng.choice(_OPENERS[split, lang]) + text
     if rng.random() < 0.35:
@@ -93,6 +121,8 @@ def turn(rng: random.Random, split: Split) -> Turn:
     draw = rng.random()
     if draw < 0.75:
         text, chosen = question(rng, split, lang, INTENTS if draw < 0.6 else YARD + JOBS)
+        if split == "train" and rng.random() < 0.35:
+            text = worn(rng, text, lang)
         return Turn(text, chosen.answer[lang], chosen.name, chosen.task, lang)
     task = rng.choice(("contract", "tech_doc", "ner", "oos", "oos"))
     draws = {"contract": contract.text, "tech_doc": tech_doc.text, "ner": ner.text, "oos": oos.text}

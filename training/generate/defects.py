@@ -92,6 +92,8 @@ def _sentence(
         "n": str(rng.randint(1, 9) if rng.random() < 0.5 else rng.randint(10, 9999)),
     }
     body = expand(rng, rng.choice(kind), slots)
+    if ref is not None and defect != "none" and rng.random() < 0.2:
+        body = _beside(rng, split, lang, chosen, body, slots)
     body = _noisy(rng, split, lang, body, ref, location)
     before = expand(rng, rng.choice(chosen.prelude), slots) if rng.random() < 0.3 else ""
     after = expand(rng, rng.choice(chosen.coda), slots) if rng.random() < 0.25 else ""
@@ -101,6 +103,17 @@ def _sentence(
     if rng.random() < 0.5:
         text += "." if lang == "en" else "。"
     return text
+
+
+def _beside(
+    rng: random.Random, split: Split, lang: Lang, chosen: Frames, body: str, slots: dict[str, str]
+) -> str:
+    """Put a clean finding on another part beside the failing one: the verdict stays with the latter."""
+    others = {**slots, "ref": slots["other"], "loc": parts.place(rng, lang)}
+    others["comp"] = parts.component(rng, split, lang)
+    clean = expand(rng, rng.choice(chosen.clean), others)
+    first, second = (clean, body) if rng.random() < 0.6 else (body, clean)
+    return first + rng.choice(chosen.joints) + second
 
 
 def _noisy(

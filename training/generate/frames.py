@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """Patterns by what they tell; see `defect_frames_en` for the slots."""
+    """Patterns by what they tell; see `defect_frames_en` for the slots; `joints` link two findings."""
 
     located: tuple[str, ...]
     bare: tuple[str, ...]
@@ -14,6 +14,7 @@ class Frames:
     loose_fail: tuple[str, ...]
     prelude: tuple[str, ...]
     coda: tuple[str, ...]
+    joints: tuple[str, ...]
 
     def all(self) -> frozenset[str]:
         """Every pattern of the set."""
@@ -25,5 +26,6 @@ class Frames:
             self.loose_fail,
             self.prelude,
             self.coda,
+            self.joints,
         )
         return frozenset(pattern for group in groups for pattern in group)

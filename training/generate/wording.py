@@ -43,7 +43,8 @@ def expand(rng: random.Random, pattern: str, slots: Mapping[str, str | Sequence[
     """
 
     def choose(match: re.Match[str]) -> str:
-        return rng.choice(match.group(1).split("|"))
+        options: list[str] = match.group(1).split("|")
+        return rng.choice(options)
 
     def fill(match: re.Match[str]) -> str:
         value = slots[match.group(1)]
