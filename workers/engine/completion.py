@@ -46,7 +46,9 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class Confidence:
-    """Probabilities (0 to 1) of the chosen tokens under the raw model distribution; for choices, of the winner."""
+    """Probabilities (0 to 1) of the chosen tokens under the raw model distribution; for choices, of the
+    winner.
+    """
 
     min: float
     mean: float
@@ -66,7 +68,9 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """The answer to one request. `parsed` is the JSON document of a schema output, None when it did not fit."""
+    """The answer to one request. `parsed` is the JSON document of a schema output, None when it did not
+    fit.
+    """
 
     text: str
     finish_reason: str

@@ -7,7 +7,8 @@
        grammar_invalid  images_not_supported
 
 `model_file_invalid` and `out_of_memory` can also happen before any request, while the model loads.
-It knows no queue and no retry policy: `retryable` only says whether the same request can succeed later unchanged.
+It knows no queue and no retry policy: `retryable` only says whether the same request can succeed later
+unchanged.
 """
 
 from __future__ import annotations

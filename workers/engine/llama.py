@@ -1,8 +1,8 @@
 """The only file that touches llama.cpp: a thin typed wrapper over the C bindings.
 
-It owns C memory and turns C conventions (null pointers, negative counts, stale pointers) into Python ones. It does
-not know requests, slots or scheduling. llama.cpp asserts kill the process, so callers must respect the stated
-preconditions; the methods here check those that cost nothing.
+It owns C memory and turns C conventions (null pointers, negative counts, stale pointers) into Python ones.
+It does not know requests, slots or scheduling. llama.cpp asserts kill the process, so callers must respect
+the stated preconditions; the methods here check those that cost nothing.
 """
 
 from __future__ import annotations
@@ -104,7 +104,9 @@ class Vocabulary:
         return (raw or b"").decode("utf-8", "replace")
 
     def tokenise(self, text: str, *, special: bool = False) -> Tokens:
-        """Token ids of `text`, without a beginning-of-text token; control tokens are read only where `special`."""
+        """Token ids of `text`, without a beginning-of-text token; control tokens are read only where
+        `special`.
+        """
         data = text.encode("utf-8")
         room = len(data) + 8
         while True:
@@ -135,7 +137,7 @@ class Model:
                 MODEL_FILE_INVALID,
                 f"llama.cpp could not load {settings.model_path}: {log.last_errors() or 'no reason given'}",
                 field="model",
-                remedy="check that the file is a complete GGUF of a supported architecture and fits in memory",
+                remedy="check that the file is complete, its architecture supported and the memory enough",
             )
         self.vocabulary = Vocabulary(c.llama_model_get_vocab(self._pointer))
 
@@ -241,6 +243,7 @@ class Context:
                 remedy="lower n_ctx or n_slots, or quantise the cache (type_k, type_v)",
             )
         self._memory = c.llama_get_memory(self._pointer)
+        self._log = log
         self.n_vocab = model.vocabulary.size
         self.cells_per_sequence = int(c.llama_n_ctx_seq(self._pointer))
         self.n_outputs = shape.n_outputs
@@ -249,13 +252,18 @@ class Context:
         self._logits_view: Logits = np.empty((0, 0), np.float32)
 
     def decode(self, n_rows: int) -> int:
-        """Run the first `n_rows` rows of `batch`. 0 is success, 1 means the memory is full, negative is fatal.
+        """Run the first `n_rows` rows of `batch`. 0 is success, 1 means the memory is full, negative is
+        fatal.
 
         `n_rows` must be from 1 to the batch's capacity: llama.cpp asserts otherwise.
         """
         if not 1 <= n_rows <= self.batch.capacity:
             raise ValueError(f"{n_rows} rows do not fit a batch of {self.batch.capacity}")
         return int(c.llama_decode(self._pointer, self.batch.struct(n_rows)))
+
+    def last_errors(self) -> str:
+        """What llama.cpp said about the last failures."""
+        return self._log.last_errors()
 
     def logits(self, n_outputs: int) -> Logits:
         """Logits [n_outputs, n_vocab] of the rows flagged in the last successful decode, in batch order.
@@ -272,11 +280,15 @@ class Context:
         return self._logits_view[:n_outputs]
 
     def remove(self, sequence: int, start: int = 0, end: int = -1) -> bool:
-        """Forget positions [start, end) of a sequence; -1 is the end. False where the memory cannot do it partly."""
+        """Forget positions [start, end) of a sequence; -1 is the end. False where the memory cannot do it
+        partly.
+        """
         return bool(c.llama_memory_seq_rm(self._memory, sequence, start, end))
 
     def copy(self, source: int, target: int, start: int = 0, end: int = -1) -> None:
-        """Give positions [start, end) of `source` to `target`. Without a unified cache only whole ones are allowed."""
+        """Give positions [start, end) of `source` to `target`. Without a unified cache only whole ones are
+        allowed.
+        """
         c.llama_memory_seq_cp(self._memory, source, target, start, end)
 
     def clear(self) -> None:
@@ -295,7 +307,9 @@ class Context:
 
 
 class GrammarState:
-    """Where a sequence stands in its grammar. `accept` of a refused token aborts the process: ask `allows` first."""
+    """Where a sequence stands in its grammar. `accept` of a refused token aborts the process: ask `allows`
+    first.
+    """
 
     def __init__(self, model: Model, grammar: str) -> None:
         vocabulary = c.llama_model_get_vocab(model.pointer)

@@ -55,7 +55,9 @@ class EngineModel:
 
     @classmethod
     def parse(cls, frame: Any) -> EngineModel:
-        """Read a port frame; absent and null fields take their defaults. Raises EngineError (model_file_invalid)."""
+        """Read a port frame; absent and null fields take their defaults. Raises EngineError
+        (model_file_invalid).
+        """
         if not isinstance(frame, dict):
             raise _wrong("model", "model must be an object")
         known = {item.name for item in fields(cls)}

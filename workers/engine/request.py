@@ -1,4 +1,5 @@
-"""What a caller asks of the engine: frozen values, parsed from a `submit` frame with errors that name the field.
+"""What a caller asks of the engine: frozen values, parsed from a `submit` frame with errors that name the
+field.
 
 It does not know the model: whether a prompt fits or a token exists is decided later.
 """

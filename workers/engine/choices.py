@@ -1,0 +1,126 @@
+"""A probability for each allowed label, from the model's logits instead of from generated text.
+
+Every label is scored by the log-probabilities of its tokens after the same prompt. Where one label's tokens
+begin another's, each label also pays for ending there, else the shorter one could never lose. The scores
+are normalised over the labels. Pure: it plans rows and adds up numbers; the forward passes are the
+engine's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Logits = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """Rows to compute for one label: `tokens` follow the prompt's first `keep` + prompt tokens already
+    computed.
+
+    `nodes[i]` is the trie node reached by `tokens[i]`; its logits score the node's children.
+    """
+
+    keep: int
+    tokens: tuple[int, ...]
+    nodes: tuple[int, ...]
+
+    def after(self, count: int) -> Path:
+        """What is left of the path when its first `count` tokens are computed."""
+        return Path(self.keep + count, self.tokens[count:], self.nodes[count:])
+
+
+class LabelTrie:
+    """The labels' tokens as a tree; node 0 is the prompt's end."""
+
+    def __init__(self, labels: tuple[tuple[int, ...], ...], end_tokens: frozenset[int]) -> None:
+        """Every label must have at least one token. Labels with equal tokens raise ValueError."""
+        if len(set(labels)) != len(labels) or not all(labels):
+            raise ValueError("labels must be distinct and non-empty in tokens")
+        self._end_tokens = np.array(sorted(end_tokens), np.int64)
+        self._labels = labels
+        self._children: list[dict[int, int]] = [{}]
+        self._ends = [self._add(label) for label in labels]
+        # a label that ends inside another one is fair only when ending has a price
+        self.scores_end = any(self._children[node] for node in self._ends) and bool(len(self._end_tokens))
+        self._log_probability: dict[int, float] = {}
+        self._end_log_probability: dict[int, float] = {}
+
+    def _add(self, label: tuple[int, ...]) -> int:
+        node = 0
+        for token in label:
+            if token not in self._children[node]:
+                self._children[node][token] = len(self._children)
+                self._children.append({})
+            node = self._children[node][token]
+        return node
+
+    def _needs_logits(self, node: int) -> bool:
+        return bool(self._children[node]) or (self.scores_end and node in self._ends)
+
+    def paths(self) -> list[Path]:
+        """The rows to compute, one path per branch, in depth-first order: each shares `keep` rows with the
+        last.
+        """
+        found: list[Path] = []
+
+        def visit(node: int, depth: int, start: int, tokens: tuple[int, ...], nodes: tuple[int, ...]) -> None:
+            below = [
+                (token, child) for token, child in self._children[node].items() if self._needs_logits(child)
+            ]
+            if not below and tokens:
+                found.append(Path(start, tokens, nodes))
+            for at, (token, child) in enumerate(below):
+                # the first branch carries the rows up to here, the others start after them
+                if at == 0:
+                    visit(child, depth + 1, start, (*tokens, token), (*nodes, child))
+                else:
+                    visit(child, depth + 1, depth, (token,), (child,))
+
+        visit(0, 0, 0, (), ())
+        return found
+
+    def whole_paths(self) -> list[Path]:
+        """The same branches, each from the prompt's end: more rows, but none depends on another one."""
+        whole: list[Path] = []
+        for path in self.paths():
+            before = whole[-1] if whole else Path(0, (), ())
+            tokens = before.tokens[: path.keep] + path.tokens
+            whole.append(Path(0, tokens, before.nodes[: path.keep] + path.nodes))
+        return whole
+
+    def n_tokens(self, label: int) -> int:
+        """How many tokens a label has."""
+        return len(self._labels[label])
+
+    def score(self, node: int, row: Logits) -> None:
+        """Take the logits [vocabulary] after `node` and score its children, and ending there."""
+        peak = float(row.max())
+        normaliser = peak + float(np.log(np.exp(row - peak).sum(dtype=np.float64)))
+        for token, child in self._children[node].items():
+            self._log_probability[child] = float(row[token]) - normaliser
+        if self.scores_end:
+            ends = row[self._end_tokens].astype(np.float64)
+            self._end_log_probability[node] = float(np.logaddexp.reduce(ends)) - normaliser
+
+    def log_scores(self) -> npt.NDArray[np.float64]:
+        """Σ log p of each label's tokens [labels]. Every needed node must have been scored: KeyError
+        otherwise.
+        """
+        return np.array([self._label_score(label) for label in self._labels], np.float64)
+
+    def _label_score(self, label: tuple[int, ...]) -> float:
+        node, total = 0, 0.0
+        for token in label:
+            node = self._children[node][token]
+            total += self._log_probability[node]
+        return total + (self._end_log_probability[node] if self.scores_end else 0.0)
+
+    def probabilities(self) -> npt.NDArray[np.float64]:
+        """The scores normalised over the labels [labels], summing to one."""
+        scores = self.log_scores()
+        weights = np.exp(scores - scores.max())
+        return np.asarray(weights / weights.sum(), np.float64)

@@ -1,0 +1,87 @@
+"""From a `submit` frame to a sequence that is ready to run: everything that can be wrong is found here.
+
+It knows the model's words, template and limits, not who else is running.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from workers.engine.choices import LabelTrie
+from workers.engine.errors import CHOICES_INVALID, GRAMMAR_INVALID, PROMPT_TOO_LONG, EngineError
+from workers.engine.grammar import check_grammar
+from workers.engine.loader import Runtime
+from workers.engine.request import ChoicesOutput, EngineRequest, GrammarOutput, SchemaOutput
+from workers.engine.schema import compile_schema
+from workers.engine.sequence import Constraint, Scoring, Sequence
+from workers.engine.utf8 import Utf8Gate
+
+
+class Intake:
+    """Prepares requests for one model."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._order = 0
+
+    def prepare(self, frame: Any, now: float) -> Sequence:
+        """A sequence without a slot. Raises EngineError with the field at fault."""
+        request = EngineRequest.parse(frame)
+        prompt = self._runtime.prompts.build(request)
+        room = self._runtime.capacity - len(prompt)
+        scoring = self._scoring(request, room)
+        self._order += 1
+        seed = request.sampling.seed
+        if seed is None:
+            seed = self._runtime.settings.seed
+        return Sequence(
+            request,
+            prompt,
+            self._runtime.vocabulary,
+            seed=secrets.randbits(32) if seed is None else seed,
+            max_tokens=min(request.sampling.max_tokens, room),
+            order=self._order,
+            arrived=now,
+            constraint=self._constraint(request),
+            scoring=scoring,
+        )
+
+    def _constraint(self, request: EngineRequest) -> Constraint | None:
+        output = request.output
+        if isinstance(output, SchemaOutput):
+            compiled = compile_schema(output.schema)
+            return self._constrained(compiled.grammar, compiled.closes_itself)
+        if isinstance(output, GrammarOutput):
+            check_grammar(output.grammar)
+            try:
+                return self._constrained(output.grammar, closes_itself=False)
+            except ValueError as error:
+                raise EngineError(GRAMMAR_INVALID, str(error), field="output.grammar") from error
+        return None
+
+    def _constrained(self, grammar: str, closes_itself: bool) -> Constraint:
+        return Constraint(self._runtime.make_grammar(grammar), Utf8Gate(self._runtime.utf8), closes_itself)
+
+    def _scoring(self, request: EngineRequest, room: int) -> Scoring | None:
+        if not isinstance(request.output, ChoicesOutput):
+            return None
+        labels = request.output.choices
+        tokens = tuple(tuple(self._runtime.vocabulary.tokenise(label).tolist()) for label in labels)
+        try:
+            trie = LabelTrie(tokens, self._runtime.vocabulary.end_tokens)
+        except ValueError as error:
+            raise EngineError(
+                CHOICES_INVALID,
+                f"the choices are not distinct for this model's vocabulary: {error}",
+                field="output.choices",
+            ) from error
+        longest = max(len(label) for label in tokens)
+        if longest > room:
+            raise EngineError(
+                PROMPT_TOO_LONG,
+                f"the longest choice has {longest} tokens, {room} are left behind the prompt",
+                field="output.choices",
+                remedy="shorten the prompt or the label, or raise n_ctx in the model catalogue",
+            )
+        return Scoring(labels, trie, trie.paths())

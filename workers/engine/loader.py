@@ -1,0 +1,143 @@
+"""From settings to a loaded model with its memory, checked step by step so that each failure has its own
+words.
+
+It is where the sizes are decided: threads, cells, kept beginnings, forks. It knows no requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from workers.engine.environment import choose_threads
+from workers.engine.gguf_file import read_header
+from workers.engine.llama import (
+    Context,
+    ContextShape,
+    GrammarState,
+    Log,
+    Model,
+    Vocabulary,
+    build_name,
+    system_info,
+)
+from workers.engine.memory import KEPT_SEPARATE, KEPT_UNIFIED, Memory
+from workers.engine.model import MAX_SEQUENCES, EngineModel
+from workers.engine.notebook import Notebook, file_identity, sha256_of
+from workers.engine.prompt import PromptBuilder
+from workers.engine.smoke import SMOKE_OK, prove
+from workers.engine.utf8 import Utf8Table
+
+_FORKS: Final = 32
+_CHOICE_ROWS: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """Everything the engine's loop works with. `capacity` is the number of cells a slot may use."""
+
+    settings: EngineModel
+    context: Context
+    vocabulary: Vocabulary
+    utf8: Utf8Table
+    prompts: PromptBuilder
+    memory: Memory
+    capacity: int
+    unified: bool
+    shares_prefixes: bool
+    budget: int
+    choice_rows: int
+    info: dict[str, Any]
+    make_grammar: Callable[[str], GrammarState]
+    close: Callable[[], None]
+
+
+def load(settings: EngineModel, *, notebook: Notebook | None = None) -> Runtime:
+    """Load a model. Raises EngineError: model_file_invalid, out_of_memory, template_failed."""
+    notebook = notebook or Notebook()
+    path = Path(settings.model_path)
+    header = read_header(path)
+    n_threads = settings.n_threads or choose_threads()
+    proved = prove(settings, n_threads, notebook)
+    log = Log(settings.verbose)
+    model = Model(settings, use_extra_bufts=proved == SMOKE_OK, log=log)
+    facts = model.facts()
+    unified = choose_unified(settings)
+    shares = settings.prefix_cache and facts.copies_prefixes
+    shape, kept, forks = plan_shape(settings, n_threads, unified=unified, shares=shares)
+    try:
+        context = Context(model, settings, shape, log)
+    except BaseException:
+        model.close()
+        raise
+    capacity = settings.n_ctx if unified else min(settings.n_ctx, context.cells_per_sequence)
+    prompts = PromptBuilder(model.vocabulary, settings.chat_format or facts.chat_template, capacity)
+
+    def close() -> None:
+        context.close()
+        model.close()
+
+    return Runtime(
+        settings=settings,
+        context=context,
+        vocabulary=model.vocabulary,
+        utf8=Utf8Table(model.vocabulary.pieces),
+        prompts=prompts,
+        memory=Memory(context, settings.n_slots, kept=kept, forks=forks, unified=unified),
+        capacity=capacity,
+        unified=unified,
+        shares_prefixes=shares,
+        budget=shape.n_batch - _CHOICE_ROWS,
+        choice_rows=_CHOICE_ROWS,
+        info={
+            "model_name": settings.model_name,
+            "model_path": settings.model_path,
+            "model_sha256": notebook.remember("sha256", file_identity(path), lambda: sha256_of(path)),
+            "quantisation": header.quantisation,
+            "architecture": header.architecture,
+            "n_params": facts.n_params,
+            "n_ctx_train": facts.n_ctx_train,
+            "n_ctx": capacity,
+            "n_slots": settings.n_slots,
+            "n_vocab": facts.n_vocab,
+            "llama_build": build_name(),
+            "system_info": system_info(),
+            "n_threads": n_threads,
+            "smoke": proved,
+            "chat_template": prompts.has_template,
+        },
+        make_grammar=lambda text: GrammarState(model, text),
+        close=close,
+    )
+
+
+def choose_unified(settings: EngineModel) -> bool:
+    """Whether all sequences share one pool of cells: then a shared beginning costs nothing to give away."""
+    return True if settings.kv_unified is None else settings.kv_unified
+
+
+def plan_shape(
+    settings: EngineModel, n_threads: int, *, unified: bool, shares: bool
+) -> tuple[ContextShape, int, int]:
+    """The context's sizes, and how many sequence ids are for kept beginnings and for forks."""
+    kept = 0 if not shares else KEPT_UNIFIED if unified else KEPT_SEPARATE
+    kept = min(kept, MAX_SEQUENCES - settings.n_slots)
+    forks = min(_FORKS, MAX_SEQUENCES - settings.n_slots - kept) if unified else 0
+    # a step carries at least one row of every slot, and rows for choices beside its budget
+    n_batch = max(settings.n_batch, settings.n_slots) + _CHOICE_ROWS
+    n_sequences = settings.n_slots + kept + forks
+    # one slot's worth of cells is spare for kept beginnings and the labels of choices
+    cells = settings.n_ctx * (settings.n_slots + 1) if unified else settings.n_ctx * n_sequences
+    shape = ContextShape(
+        n_cells=cells,
+        n_batch=n_batch,
+        n_ubatch=max(settings.n_ubatch, settings.n_slots),
+        n_sequences=n_sequences,
+        n_outputs=max(n_sequences, settings.n_slots + _CHOICE_ROWS),
+        n_threads=n_threads,
+        n_threads_batch=settings.n_threads_batch or n_threads,
+        unified=unified,
+    )
+    return shape, kept, forks

@@ -1,0 +1,99 @@
+"""Sums up a finished sequence into a completion, and the engine's work into counters.
+
+It knows results and clock readings, not how they came about.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from workers.engine.completion import Completion, Provenance, Timings, Usage
+from workers.engine.sequence import CHOICE, Sequence, summarise
+
+
+@dataclass(slots=True)
+class Progress:
+    """Counters since the start. `sequences` sums up how many sequences each step carried."""
+
+    steps: int = 0
+    sequences: int = 0
+    rows: int = 0
+    busy_s: float = 0.0
+    done: int = 0
+    failed: int = 0
+    prompts: int = 0
+    cached: int = 0
+    generated: int = 0
+
+    def count(self, decoding: int, chunks: int, bursts: int, rows: int) -> None:
+        """Note one step."""
+        self.steps += 1
+        self.sequences += decoding + chunks + bursts
+        self.rows += rows
+
+    def frame(self) -> dict[str, Any]:
+        """The counters as the port writes them."""
+        return asdict(self)
+
+
+def text_completion(
+    one: Sequence, reason: str, info: dict[str, Any], progress: Progress, now: float
+) -> Completion:
+    """The completion of a sequence that generated text."""
+    return Completion(
+        text=one.text(),
+        finish_reason=reason,
+        usage=Usage(len(one.prompt), one.cached, len(one.tokens)),
+        timings=_timings(one, progress, now),
+        provenance=_provenance(one, info),
+        parsed=one.parsed(reason),
+        logprobs=one.logprobs(),
+        confidence=one.confidence(),
+    )
+
+
+def choice_completion(one: Sequence, info: dict[str, Any], progress: Progress, now: float) -> Completion:
+    """The completion of a sequence that scored labels. Raises ValueError for one that did not."""
+    if one.scoring is None:
+        raise ValueError("the sequence has no choices")
+    probabilities = one.scoring.trie.probabilities()
+    winner = int(probabilities.argmax())
+    label = one.scoring.labels[winner]
+    return Completion(
+        text=label,
+        finish_reason=CHOICE,
+        usage=Usage(len(one.prompt), one.cached, one.scoring.trie.n_tokens(winner)),
+        timings=_timings(one, progress, now),
+        provenance=_provenance(one, info),
+        choice=label,
+        choice_probabilities=dict(zip(one.scoring.labels, probabilities.tolist(), strict=True)),
+        confidence=summarise(np.array([probabilities[winner]])),
+    )
+
+
+def _timings(one: Sequence, progress: Progress, now: float) -> Timings:
+    marks = one.marks
+    steps = progress.steps - marks.steps
+    first = marks.first_token or now
+    return Timings(
+        wait_s=marks.started - marks.arrived,
+        prefill_s=first - marks.started,
+        decode_s=now - first,
+        total_s=now - marks.arrived,
+        mean_batch=(progress.sequences - marks.rows) / steps if steps else 0.0,
+        steps=steps,
+    )
+
+
+def _provenance(one: Sequence, info: dict[str, Any]) -> Provenance:
+    return Provenance(
+        model_sha256=info["model_sha256"],
+        quantisation=info["quantisation"],
+        llama_build=info["llama_build"],
+        prompt_sha256=hashlib.sha256(one.prompt.tobytes()).hexdigest(),
+        seed=one.seed,
+    )

@@ -1,0 +1,330 @@
+"""A JSON schema into a GBNF grammar whose every text is a document that the schema accepts.
+
+What cannot be enforced while tokens are drawn is refused by name, instead of being ignored and found out
+later. The grammar may be stricter than the schema: properties come in the schema's order, undeclared ones
+do not come. It knows JSON Schema and GBNF, not models.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+import jsonschema
+import jsonschema.validators
+
+from workers.engine.errors import SCHEMA_INVALID, EngineError
+from workers.engine.grammar import check_grammar
+from workers.engine.schema_algebra import ANNOTATIONS, disjoint, kinds_of, merge
+from workers.engine.schema_leaves import PRIMITIVES, literal, number_term, schema_error, string_term
+
+_REFUSED: Final = (
+    "not", "if", "then", "else", "dependentRequired", "dependentSchemas", "dependencies", "patternProperties",
+    "propertyNames", "contains", "multipleOf", "$dynamicRef", "$recursiveRef",
+)  # fmt: skip
+_LONGEST_ARRAY: Final = 1000
+_SELF_CLOSING: Final = frozenset(("object", "array", "string", "boolean", "null"))
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledSchema:
+    """The grammar, and whether its documents end visibly: an object does, a number could go on."""
+
+    grammar: str
+    closes_itself: bool
+
+
+def compile_schema(schema: Any) -> CompiledSchema:
+    """Compile, or raise EngineError (schema_invalid) naming the place and keyword at fault."""
+    try:
+        text = json.dumps(schema, sort_keys=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise schema_error("#", f"it is no JSON: {error}") from error
+    return _compile(text)
+
+
+@functools.lru_cache(maxsize=256)
+def _compile(text: str) -> CompiledSchema:
+    schema = json.loads(text)
+    _check_schema(schema)
+    compiler = _Compiler(schema)
+    try:
+        root = compiler.expression(schema, "#")
+        grammar = compiler.grammar(root)
+        check_grammar(grammar)
+    except RecursionError as error:
+        raise schema_error("#", "it is nested too deeply") from error
+    except EngineError as error:
+        if error.code == SCHEMA_INVALID:
+            raise
+        raise schema_error("#", f"it compiles to a grammar that cannot run: {error.message}") from error
+    return CompiledSchema(grammar, compiler.closes_itself(schema, frozenset()))
+
+
+def _check_schema(schema: Any) -> None:
+    validator = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
+    try:
+        validator.check_schema(schema)
+    except jsonschema.SchemaError as error:
+        place = "#/" + "/".join(str(part) for part in error.absolute_path)
+        raise schema_error(place.rstrip("/"), error.message[:300]) from error
+    except RecursionError as error:
+        raise schema_error("#", "it is nested too deeply") from error
+
+
+class _Compiler:
+    """Walks one schema; every sub-schema becomes a rule or an inline expression."""
+
+    def __init__(self, root: Any) -> None:
+        self._root = root
+        self._rules: dict[str, str] = {}
+        self._references: dict[str, str] = {}
+
+    def grammar(self, root: str) -> str:
+        """The whole grammar text around a root expression, with only the primitives that are used."""
+        rules = {"root": root} | self._rules
+        texts = list(rules.values())
+        todo = list(texts)
+        while todo:
+            words = set(_words(todo.pop()))
+            for name in sorted(words & PRIMITIVES.keys() - rules.keys()):
+                rules[name] = PRIMITIVES[name]
+                todo.append(rules[name])
+        return "\n".join(f"{name} ::= {text}" for name, text in rules.items()) + "\n"
+
+    def _rule(self, text: str) -> str:
+        name = f"r{len(self._rules)}"
+        self._rules[name] = text
+        return name
+
+    def expression(self, schema: Any, place: str) -> str:
+        """A GBNF expression, safe to stand beside others."""
+        if schema is True or schema == {}:
+            return "value"
+        if schema is False:
+            raise schema_error(place, "false accepts no document")
+        for keyword in _REFUSED:
+            if keyword in schema:
+                raise schema_error(
+                    f"{place}/{keyword}", f"the keyword {keyword} cannot be enforced while text is drawn"
+                )
+        if "$ref" in schema:
+            return self._reference(schema, place)
+        if "allOf" in schema:
+            return self.expression(self._merged(schema, place), f"{place}/allOf")
+        for keyword in ("anyOf", "oneOf"):
+            if keyword in schema:
+                return self._alternatives(schema, keyword, place)
+        if "const" in schema:
+            return self._literals([schema["const"]], schema, place)
+        if "enum" in schema:
+            return self._literals(schema["enum"], schema, place)
+        kinds = kinds_of(schema)
+        if len(kinds) == 1:
+            return self._typed(kinds[0], schema, place)
+        return "(" + " | ".join(self._typed(kind, schema, place) for kind in kinds) + ")"
+
+    def _reference(self, schema: dict[str, Any], place: str) -> str:
+        pointer = schema["$ref"]
+        siblings = {key: value for key, value in schema.items() if key != "$ref" and key not in ANNOTATIONS}
+        if siblings:
+            return self.expression(merge([self.resolve(pointer, place), siblings], place), place)
+        if pointer not in self._references:
+            name = f"ref{len(self._references)}"
+            # named before its body is walked, so that a schema may contain itself
+            self._references[pointer] = name
+            self._rules[name] = ""
+            self._rules[name] = self.expression(self.resolve(pointer, place), pointer)
+        return self._references[pointer]
+
+    def resolve(self, pointer: str, place: str) -> Any:
+        """The sub-schema that a local reference names."""
+        if not pointer.startswith("#"):
+            raise schema_error(
+                f"{place}/$ref", f"only references inside the schema are followed, not {pointer!r}"
+            )
+        found = self._root
+        for part in pointer[1:].split("/")[1:]:
+            key = part.replace("~1", "/").replace("~0", "~")
+            try:
+                found = found[int(key)] if isinstance(found, list) else found[key]
+            except (KeyError, IndexError, ValueError, TypeError):
+                raise schema_error(f"{place}/$ref", f"{pointer!r} names nothing in the schema") from None
+        return found
+
+    def _merged(self, schema: dict[str, Any], place: str) -> dict[str, Any]:
+        rest = {key: value for key, value in schema.items() if key != "allOf"}
+        parts = [self._expanded(part, place) for part in schema["allOf"]]
+        return merge([*parts, rest], place)
+
+    def _expanded(self, part: Any, place: str) -> Any:
+        for _ in range(32):
+            if not isinstance(part, dict) or "$ref" not in part:
+                return part
+            part = self.resolve(part["$ref"], place)
+        raise schema_error(place, "references follow each other without end")
+
+    def _alternatives(self, schema: dict[str, Any], keyword: str, place: str) -> str:
+        shared = {key: value for key, value in schema.items() if key != keyword}
+        constraining = {key: value for key, value in shared.items() if key not in ANNOTATIONS}
+        parts = [self._expanded(part, place) for part in schema[keyword]]
+        if keyword == "oneOf" and not disjoint(parts):
+            raise schema_error(
+                f"{place}/oneOf", "its alternatives may overlap, so exactly one cannot be enforced: use anyOf"
+            )
+        narrowed = [merge([part, constraining], place) for part in parts] if constraining else schema[keyword]
+        texts = [
+            self.expression(part, f"{place}/{keyword}/{at}")
+            for at, part in enumerate(narrowed)
+            if part is not False
+        ]
+        if not texts:
+            raise schema_error(place, f"{keyword} has no alternative")
+        return "(" + " | ".join(texts) + ")"
+
+    def _literals(self, values: list[Any], schema: dict[str, Any], place: str) -> str:
+        rest = {key: value for key, value in schema.items() if key not in ANNOTATIONS | {"enum", "const"}}
+        validator = jsonschema.Draft202012Validator(rest)
+        if "const" in schema and "enum" in schema:
+            values = [value for value in values if value in schema["enum"]]
+        allowed = [value for value in values if validator.is_valid(value)]
+        if not allowed:
+            raise schema_error(place, "none of its values satisfies its other keywords")
+        return "(" + " | ".join(literal(value) for value in allowed) + ")"
+
+    def _typed(self, kind: str, schema: dict[str, Any], place: str) -> str:
+        if kind == "object":
+            return self._object(schema, place)
+        if kind == "array":
+            return self._array(schema, place)
+        if kind == "string":
+            return string_term(schema, place)
+        if kind in ("integer", "number"):
+            return number_term(kind, schema, place)
+        return kind
+
+    def _object(self, schema: dict[str, Any], place: str) -> str:
+        properties = dict(schema.get("properties", {}))
+        required = list(dict.fromkeys(schema.get("required", [])))
+        others = schema.get("additionalProperties", True)
+        for name in required:
+            if name not in properties:
+                if others is False:
+                    raise schema_error(
+                        f"{place}/required", f"the property {name!r} is required but not allowed"
+                    )
+                properties[name] = others
+        properties = {
+            name: part for name, part in properties.items() if part is not False or name in required
+        }
+        least, most = schema.get("minProperties", 0), schema.get("maxProperties", len(properties))
+        if least > len(required) or most < len(properties):
+            raise schema_error(
+                place, "minProperties and maxProperties cannot be enforced beyond the required properties"
+            )
+        if not properties:
+            return self._free_object(others, place) if "maxProperties" not in schema else '"{" ws "}"'
+        members = [
+            (
+                f'{literal(name)} ":" ws {self._shared(part, f"{place}/properties/{name}")} ws',
+                name in required,
+            )
+            for name, part in properties.items()
+        ]
+        return f'"{{" ws {self._members(members)} "}}"'
+
+    def _shared(self, schema: Any, place: str) -> str:
+        """An expression as a rule of its own: optional properties mention it twice."""
+        text = self.expression(schema, place)
+        return text if _is_name(text) else self._rule(text)
+
+    def _members(self, members: list[tuple[str, bool]]) -> str:
+        """Members in order, optional ones left out at will, a comma between those that are there.
+
+        Built from the end: `first` is the rest when nothing was written yet, `later` when something was.
+        """
+        first, later = "", ""
+        for text, needed in reversed(members):
+            after = f" {later}" if later else ""
+            here_first, here_later = f"{text}{after}", f'"," ws {text}{after}'
+            if not needed:
+                here_first = f"({here_first} | {first})" if first else f"({here_first})?"
+                here_later = f"({here_later} | {later})" if later else f"({here_later})?"
+            first, later = self._rule(here_first), self._rule(here_later)
+        return first
+
+    def _free_object(self, others: Any, place: str) -> str:
+        if others is False:
+            return '"{" ws "}"'
+        if others is True or others == {}:
+            return "anyobject"
+        value = self._shared(others, f"{place}/additionalProperties")
+        return f'"{{" ws (string ":" ws {value} ws ("," ws string ":" ws {value} ws)*)? "}}"'
+
+    def _array(self, schema: dict[str, Any], place: str) -> str:
+        leading = schema.get("prefixItems", [])
+        items = schema.get("items", True)
+        if isinstance(items, list):
+            leading, items = items, schema.get("additionalItems", True)
+        least = schema.get("minItems", 0)
+        most = schema.get("maxItems")
+        if items is False:
+            most = len(leading) if most is None else min(most, len(leading))
+        if most is not None and most < least:
+            raise schema_error(place, f"maxItems {most} is below minItems {least}")
+        if schema.get("uniqueItems") and (most is None or most > 1):
+            raise schema_error(
+                f"{place}/uniqueItems", "the keyword uniqueItems cannot be enforced while text is drawn"
+            )
+        if least > _LONGEST_ARRAY:
+            raise schema_error(f"{place}/minItems", f"more than {_LONGEST_ARRAY} items cannot be asked for")
+        if most == 0:
+            return '"[" ws "]"'
+        if leading:
+            return self._tuple(leading, items, least, most, place)
+        item = self._shared(items, f"{place}/items")
+        least_more, most_more = max(0, least - 1), "" if most is None else min(most, _LONGEST_ARRAY) - 1
+        inside = f'{item} ws ("," ws {item} ws){{{least_more},{most_more}}}'
+        return f'"[" ws {inside} "]"' if least else f'"[" ws ({inside})? "]"'
+
+    def _tuple(self, leading: list[Any], items: Any, least: int, most: int | None, place: str) -> str:
+        """Items with schemas of their own, then the rest: as long a part of them as the schema asks for."""
+        count = len(leading) if most is None else min(most, len(leading))
+        rest = ""
+        if items is not False and (most is None or most > count):
+            item = self._shared(items, f"{place}/items")
+            limit = "" if most is None else str(most - count)
+            rest = f'("," ws {item} ws){{{max(0, least - count)},{limit}}}'
+        for at in range(count - 1, -1, -1):
+            comma = '"," ws ' if at else ""
+            text = f"{comma}{self._shared(leading[at], f'{place}/prefixItems/{at}')} ws {rest}".rstrip()
+            rest = text if at < least else f"({text})?"
+        return f'"[" ws {rest} "]"'
+
+    def closes_itself(self, schema: Any, seen: frozenset[str]) -> bool:
+        """Whether every document of a schema ends with a character that cannot be followed by more."""
+        if not isinstance(schema, dict) or not schema:
+            return False
+        if "$ref" in schema:
+            pointer = schema["$ref"]
+            return pointer not in seen and self.closes_itself(self.resolve(pointer, "#"), seen | {pointer})
+        for keyword in ("anyOf", "oneOf"):
+            if keyword in schema:
+                return all(self.closes_itself(part, seen) for part in schema[keyword])
+        if "const" in schema or "enum" in schema:
+            values = [schema["const"]] if "const" in schema else schema["enum"]
+            return not any(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+        return "allOf" not in schema and set(kinds_of(schema)) <= _SELF_CLOSING
+
+
+def _words(text: str) -> list[str]:
+    """Rule names mentioned in an expression; a few words inside literals come along and do no harm."""
+    return "".join(
+        character if character.isalnum() or character == "-" else " " for character in text
+    ).split()
+
+
+def _is_name(text: str) -> bool:
+    return text.isalnum()

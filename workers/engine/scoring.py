@@ -1,0 +1,105 @@
+"""Runs the labels of choices through the model: forks where the memory allows them, else one branch at a
+time.
+
+With a unified memory every label gets a fork of the slot and all are scored in one step. Without, or when the
+labels are many or long, the branches follow each other in the slot itself, which is rewound in between. It
+knows rows and ids, not requests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from workers.engine.choices import Logits, Path
+from workers.engine.memory import Memory
+from workers.engine.rows import RowWriter
+from workers.engine.sequence import Scoring
+
+
+@dataclass(slots=True)
+class _Run:
+    """Rows of one id in the current step: the nodes whose logits are still to come."""
+
+    slot: int
+    scoring: Scoring
+    nodes: list[int]
+
+
+class PathRunner:
+    """The choices part of one step. `outputs` is the number of logit rows a step can spare."""
+
+    def __init__(self, memory: Memory, outputs: int) -> None:
+        self._memory = memory
+        self._outputs = max(1, outputs)
+        self._runs: dict[int, _Run] = {}
+        self._taken: dict[int, int] = {}
+        self._forks_used = 0
+
+    def rows_wanted(self, scoring: Scoring) -> int:
+        """Rows that the next piece of a choices request needs."""
+        return sum(len(path.tokens) for path in self._next_paths(scoring))
+
+    def _next_paths(self, scoring: Scoring) -> list[Path]:
+        whole = scoring.trie.whole_paths()
+        # forks only where everything fits at once: a split fork would have to survive the step
+        fits = (
+            len(whole) <= len(self._memory.forks) and sum(len(path.tokens) for path in whole) <= self._outputs
+        )
+        if fits and len(scoring.paths) == len(scoring.trie.paths()):
+            return whole
+        first = scoring.paths[0]
+        return [Path(first.keep, first.tokens[: self._outputs], first.nodes[: self._outputs])]
+
+    def write(self, slot: int, n_prompt: int, scoring: Scoring, writer: RowWriter) -> None:
+        """Add the next piece's rows."""
+        paths = self._next_paths(scoring)
+        room = len(self._memory.forks) - self._forks_used
+        if len(paths) > 1 and len(paths) <= room:
+            for path in paths:
+                fork = self._memory.fork(slot, self._forks_used, n_prompt)
+                self._forks_used += 1
+                self._add(fork, slot, scoring, path, n_prompt, writer)
+            self._taken[slot] = len(scoring.paths)
+            return
+        first = scoring.paths[0]
+        piece = Path(first.keep, first.tokens[: self._outputs], first.nodes[: self._outputs])
+        self._memory.rewind(slot, n_prompt + piece.keep)
+        self._add(slot, slot, scoring, piece, n_prompt, writer)
+        self._taken[slot] = 0 if len(piece.tokens) < len(first.tokens) else 1
+
+    def _add(
+        self, target: int, slot: int, scoring: Scoring, path: Path, n_prompt: int, writer: RowWriter
+    ) -> None:
+        writer.add_run(target, path.tokens, n_prompt + path.keep, outputs="all")
+        self._runs[target] = _Run(slot, scoring, list(path.nodes))
+
+    def takes(self, sequence_id: int) -> bool:
+        """Whether a row of logits of this id belongs to choices of the current step."""
+        return sequence_id in self._runs
+
+    def score(self, sequence_id: int, row: Logits) -> None:
+        """Take one row of logits; the rows of an id come in the order of their positions."""
+        run = self._runs[sequence_id]
+        run.scoring.trie.score(run.nodes.pop(0), row)
+
+    def finish_step(self) -> list[int]:
+        """End the step; returns the slots whose labels are all scored."""
+        done: list[int] = []
+        by_slot = {run.slot: run.scoring for run in self._runs.values()}
+        for slot, scoring in by_slot.items():
+            taken = self._taken[slot]
+            if taken:
+                del scoring.paths[:taken]
+            else:
+                scoring.paths[0] = scoring.paths[0].after(self._outputs)
+            if not scoring.paths:
+                done.append(slot)
+        self.abandon()
+        return done
+
+    def abandon(self) -> None:
+        """Forget the current step's rows, after it ended or failed."""
+        self._memory.drop_forks(self._forks_used)
+        self._runs.clear()
+        self._taken.clear()
+        self._forks_used = 0

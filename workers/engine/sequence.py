@@ -1,0 +1,242 @@
+"""One request on its way through a slot: its prompt, the tokens taken so far, and when it is finished.
+
+It knows how a row of logits becomes the next token under its own sampler and grammar. It does not know the
+other sequences, the batch or the clock.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from workers.engine.choices import LabelTrie, Path
+from workers.engine.completion import Confidence, TokenLogprob
+from workers.engine.errors import GRAMMAR_INVALID, EngineError
+from workers.engine.request import EngineRequest, SchemaOutput
+from workers.engine.sampler import Logits, Sampler, log_sum_exp, top_tokens
+from workers.engine.text import TextStream
+from workers.engine.utf8 import Utf8Gate
+
+Tokens = npt.NDArray[np.int32]
+
+STOP: Final = "stop"
+LENGTH: Final = "length"
+CHOICE: Final = "choice"
+_FIRST_CANDIDATES: Final = 64
+
+
+class Grammar(Protocol):
+    """Where a sequence stands in its grammar."""
+
+    def allows(self, token: int) -> bool:
+        """Whether `token` may come next."""
+
+    def allowed(self, tokens: Tokens) -> npt.NDArray[np.bool_]:
+        """Whether each token may come next."""
+
+    def accept(self, token: int) -> None:
+        """Move on by one allowed token."""
+
+    def close(self) -> None:
+        """Free what it holds."""
+
+
+class Words(Protocol):
+    """What a sequence needs of the vocabulary."""
+
+    pieces: list[bytes]
+    end_tokens: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """A grammar's state over valid UTF-8, and whether the text is over as soon as it may end, as an object
+    is.
+    """
+
+    grammar: Grammar
+    gate: Utf8Gate
+    closes_itself: bool
+
+    def allows(self, token: int) -> bool:
+        """Whether `token` may come next."""
+        return self.gate.allows(token) and self.grammar.allows(token)
+
+    def allowed(self, tokens: Tokens) -> npt.NDArray[np.bool_]:
+        """Whether each token may come next."""
+        return self.gate.allowed(tokens) & self.grammar.allowed(tokens)
+
+    def accept(self, token: int) -> None:
+        """Move on by one allowed token. A refused one would abort the process."""
+        self.grammar.accept(token)
+        self.gate.accept(token)
+
+
+@dataclass(slots=True)
+class Marks:
+    """Seconds on the engine's clock, and the engine's step counters when this sequence began to run."""
+
+    arrived: float
+    started: float = 0.0
+    first_token: float = 0.0
+    steps: int = 0
+    rows: int = 0
+
+
+@dataclass(slots=True)
+class Scoring:
+    """The state of a choices request: the labels' tree and the paths still to compute."""
+
+    labels: tuple[str, ...]
+    trie: LabelTrie
+    paths: list[Path] = field(default_factory=list)
+
+
+class Sequence:
+    """A running request. `max_tokens` is already clamped to what fits behind the prompt."""
+
+    def __init__(
+        self,
+        request: EngineRequest,
+        prompt: Tokens,
+        words: Words,
+        *,
+        seed: int,
+        max_tokens: int,
+        order: int,
+        arrived: float,
+        constraint: Constraint | None = None,
+        scoring: Scoring | None = None,
+    ) -> None:
+        self.request = request
+        self.prompt = prompt
+        self.seed = seed
+        self.order = order
+        self.scoring = scoring
+        self.sampler = Sampler(request.sampling, seed, prompt)
+        self.tokens: list[int] = []
+        self.log_probabilities: list[float] = []
+        self.slot = -1
+        self.cached = 0
+        self.marks = Marks(arrived)
+        self._words = words
+        self._constraint = constraint
+        self._max_tokens = max_tokens
+        self._stream = TextStream(request.sampling.stop) if request.sampling.stop else None
+        self._top: list[tuple[tuple[str, float], ...]] = []
+
+    @property
+    def plain(self) -> bool:
+        """Whether an argmax over the raw row is the next token."""
+        return self._constraint is None and self.sampler.plain
+
+    @property
+    def wants_top(self) -> int:
+        """How many alternatives each token's log-probabilities list; 0 without."""
+        return self.request.sampling.logprobs or 0
+
+    def draw(self, row: Logits) -> int:
+        """The next token from its row [vocabulary]. Raises EngineError where the grammar leaves no token."""
+        row = self.sampler.penalise(row)
+        token = self.sampler.draw(row)
+        if self._constraint is not None:
+            if not self._constraint.allows(token):
+                token = self._draw_allowed(self._constraint, row)
+            if token not in self._words.end_tokens:
+                self._constraint.accept(token)
+        self.sampler.accept(token)
+        return token
+
+    def _draw_allowed(self, constraint: Constraint, row: Logits) -> int:
+        """The free candidate was refused: the few most likely tokens decide, or the whole vocabulary."""
+        if self.sampler.greedy:
+            best = top_tokens(row, _FIRST_CANDIDATES).astype(np.int32)
+            passing = best[constraint.allowed(best)]
+            if len(passing):
+                return int(passing[0])
+        every = np.arange(len(row), dtype=np.int32)
+        mask = constraint.allowed(every)
+        if not mask.any():
+            raise EngineError(
+                GRAMMAR_INVALID,
+                f"no token of this model can continue the grammar after {self.text()!r}",
+                field="output",
+                remedy="allow other characters in the grammar or schema",
+            )
+        return self.sampler.draw(np.where(mask, row, np.float32(-np.inf)))
+
+    def note_top(self, row: Logits) -> None:
+        """Remember the alternatives of the coming token."""
+        best = top_tokens(row, self.wants_top)
+        scores = row[best] - log_sum_exp(row[None, :])[0]
+        self._top.append(tuple((self._name(int(t)), float(s)) for t, s in zip(best, scores, strict=True)))
+
+    def take(self, token: int, log_probability: float) -> str | None:
+        """Append a token; returns the finish reason when the text is over."""
+        if token in self._words.end_tokens:
+            return STOP
+        self.tokens.append(token)
+        self.log_probabilities.append(log_probability)
+        if self._stream is not None:
+            self._stream.push(self._words.pieces[token])
+            if self._stream.stopped:
+                return STOP
+        if self._constraint is not None and self._constraint.closes_itself and self._may_end(token):
+            return STOP
+        return LENGTH if len(self.tokens) >= self._max_tokens else None
+
+    def _may_end(self, token: int) -> bool:
+        # a JSON document can only end in one of these bytes: the others need no call
+        if self._constraint is None or self._words.pieces[token][-1:] not in (b"}", b"]", b'"', b"e", b"l"):
+            return False
+        return any(self._constraint.grammar.allows(end) for end in self._words.end_tokens)
+
+    def text(self) -> str:
+        """The text so far, cut before a stop string."""
+        if self._stream is not None and self._stream.stopped:
+            return self._stream.text
+        pieces = self._words.pieces
+        return b"".join([pieces[token] for token in self.tokens]).decode("utf-8", "replace")
+
+    def parsed(self, finish_reason: str) -> Any:
+        """The JSON document of a schema output, None when it did not fit into max_tokens."""
+        if not isinstance(self.request.output, SchemaOutput) or finish_reason != STOP:
+            return None
+        try:
+            return json.loads(self.text())
+        except ValueError:
+            return None
+
+    def logprobs(self) -> tuple[TokenLogprob, ...] | None:
+        """What the request asked to know about each token."""
+        if self.request.sampling.logprobs is None:
+            return None
+        top = self._top or [()] * len(self.tokens)
+        return tuple(
+            TokenLogprob(self._name(token), score, alternatives)
+            for token, score, alternatives in zip(self.tokens, self.log_probabilities, top, strict=False)
+        )
+
+    def confidence(self) -> Confidence | None:
+        """Minimum, mean and lower decile of the taken tokens' probabilities; None without tokens."""
+        return summarise(np.exp(np.array(self.log_probabilities, np.float64)))
+
+    def _name(self, token: int) -> str:
+        return self._words.pieces[token].decode("utf-8", "replace")
+
+    def close(self) -> None:
+        """Free the grammar's memory."""
+        if self._constraint is not None:
+            self._constraint.grammar.close()
+
+
+def summarise(probabilities: npt.NDArray[np.float64]) -> Confidence | None:
+    """Minimum, mean and 10 % quantile (the nearest lower value) of probabilities; None for none."""
+    if not len(probabilities):
+        return None
+    lower = float(np.sort(probabilities)[int(0.1 * (len(probabilities) - 1))])
+    return Confidence(min=float(probabilities.min()), mean=float(probabilities.mean()), q10=lower)

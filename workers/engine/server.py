@@ -1,0 +1,132 @@
+"""The child process: frames from the socket into the engine, its events back, one step in between.
+
+One thread does everything: it reads what has arrived without waiting while there is work, and sleeps in
+`select` while there is none. It knows the port's operations, not what a job means.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections.abc import Callable
+from typing import Any, Final
+
+from workers.engine.engine import Engine
+from workers.engine.errors import MODEL_FILE_INVALID, EngineError
+from workers.engine.frames import FrameError, FrameReader, encode_frame
+from workers.engine.loader import Runtime, load
+from workers.engine.model import EngineModel
+
+EXIT_OK: Final = 0
+EXIT_PROTOCOL: Final = 2
+EXIT_LOAD_FAILED: Final = 3
+_CHUNK: Final = 1 << 20
+
+
+class Connection:
+    """The socket as messages in and out. Writing never waits: what does not fit is sent later."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._socket.setblocking(False)
+        self._reader = FrameReader()
+        self._unsent = bytearray()
+        self.closed = False
+
+    def receive(self, *, wait: bool) -> list[dict[str, Any]]:
+        """Messages that have arrived; with `wait`, sleep until there is one or the peer is gone."""
+        while True:
+            writing = [self._socket] if self._unsent else []
+            readable, writable, _ = select.select([self._socket], writing, [], None if wait else 0)
+            if writable:
+                self._flush()
+            messages = self._read() if readable else []
+            if messages or self.closed or not wait:
+                return messages
+
+    def _read(self) -> list[dict[str, Any]]:
+        try:
+            data = self._socket.recv(_CHUNK)
+        except (BlockingIOError, InterruptedError):
+            return []
+        except ConnectionError:
+            data = b""
+        if not data:
+            self.closed = True
+            return []
+        return self._reader.feed(data)
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Queue a message and send as much as the socket takes."""
+        self._unsent += encode_frame(message)
+        self._flush()
+
+    def _flush(self) -> None:
+        try:
+            sent = self._socket.send(self._unsent)
+        except (BlockingIOError, InterruptedError):
+            return
+        except ConnectionError:
+            self.closed = True
+            return
+        del self._unsent[:sent]
+
+    def drain(self) -> None:
+        """Wait until everything is sent or the peer is gone."""
+        while self._unsent and not self.closed:
+            select.select([], [self._socket], [])
+            self._flush()
+
+
+def serve(connection: socket.socket, *, load_model: Callable[[EngineModel], Runtime] = load) -> int:
+    """The child's whole life; returns the exit status. EOF and `shutdown` both mean: stop now."""
+    peer = Connection(connection)
+    try:
+        first = next(iter(peer.receive(wait=True)), None)
+        if first is None or first.get("op") == "shutdown":
+            return EXIT_OK
+        runtime = load_model(
+            EngineModel.parse(first.get("model")) if first.get("op") == "load" else _no_load(first)
+        )
+    except FrameError:
+        return EXIT_PROTOCOL
+    except EngineError as error:
+        peer.send({"op": "load_failed", "error": error.to_frame()})
+        peer.drain()
+        return EXIT_LOAD_FAILED
+    peer.send({"op": "ready", "info": runtime.info})
+    try:
+        return _loop(peer, Engine(runtime))
+    finally:
+        runtime.close()
+
+
+def _no_load(message: dict[str, Any]) -> EngineModel:
+    raise EngineError(MODEL_FILE_INVALID, f"the first frame must be load, not {message.get('op')!r}")
+
+
+def _loop(peer: Connection, engine: Engine) -> int:
+    while not peer.closed:
+        try:
+            messages = peer.receive(wait=engine.idle)
+        except FrameError:
+            return EXIT_PROTOCOL
+        for message in messages:
+            if message.get("op") == "shutdown":
+                return EXIT_OK
+            _handle(peer, engine, message)
+        if not engine.idle:
+            engine.step()
+        for event in engine.events():
+            peer.send(event)
+    return EXIT_OK
+
+
+def _handle(peer: Connection, engine: Engine, message: dict[str, Any]) -> None:
+    operation = message.get("op")
+    if operation == "submit":
+        engine.submit(message.get("request"))
+    elif operation == "cancel":
+        engine.cancel(str(message.get("id")))
+    elif operation == "stats":
+        peer.send({"op": "stats", "stats": engine.stats()})
