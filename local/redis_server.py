@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -69,11 +70,13 @@ def redis_executable() -> str:
     )
 
 
-def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+def free_ports(count: int) -> list[int]:
+    """Different TCP ports of the loopback interface that nobody listens on now."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind((HOST, 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 def redis_url(port: int, password: str | None) -> str:
@@ -137,7 +140,7 @@ def start_redis(state_dir: Path, *, append_only: bool, password: str | None) -> 
     """
     log = state_dir / "redis.log"
     for _attempt in range(3):  # another process may take the free port before Redis does
-        port = free_port()
+        (port,) = free_ports(1)
         command = redis_command(state_dir, port, append_only=append_only, password=password)
         with log.open("wb") as out:
             process = subprocess.Popen(
