@@ -13,7 +13,8 @@ from training.fit import Recipe, fit
 from training.model import Network, Shape
 from training.template import CHAT_TEMPLATE
 
-_STEPS: dict[examples.ModelName, int] = {"defect_detect": 4200, "chat": 3000}
+_STEPS: dict[examples.ModelName, int] = {"defect_detect": 3000, "chat": 2000}
+_TOKENISER = Path(__file__).parent / "data" / "tokeniser.json"
 _CORPUS_ROWS = 20_000
 
 
@@ -21,9 +22,12 @@ def main() -> None:
     """Parse the command line and make one model."""
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     parser.add_argument("model", choices=tuple(_STEPS))
-    parser.add_argument("--steps", type=int, help="default: 4200 for defect_detect, 3000 for chat")
+    parser.add_argument("--steps", type=int, help="default: 3000 for defect_detect, 2000 for chat")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("models"))
+    parser.add_argument(
+        "--tokeniser", type=Path, default=_TOKENISER, help="learned where the file is missing"
+    )
     parser.add_argument("--work", type=Path, default=Path("build/training"), help="checkpoints and F16 files")
     parser.add_argument("--evaluate", type=int, default=1000, help="held-out examples")
     parser.add_argument(
@@ -36,18 +40,25 @@ def main() -> None:
         Recipe(steps=options.steps or _STEPS[options.model], seed=options.seed),
         options.out,
         options.work,
+        tokeniser_at(options.tokeniser, options.seed),
         options.evaluate,
         export_only=options.export_only,
     )
 
 
 def make(
-    model: examples.ModelName, recipe: Recipe, out: Path, work: Path, held_out: int, *, export_only: bool
+    model: examples.ModelName,
+    recipe: Recipe,
+    out: Path,
+    work: Path,
+    tokeniser: tokens.Tokeniser,
+    held_out: int,
+    *,
+    export_only: bool,
 ) -> None:
     """Train (or take the checkpoint), export, quantise, evaluate, write the card."""
     work.mkdir(parents=True, exist_ok=True)
     out.mkdir(parents=True, exist_ok=True)
-    tokeniser = tokeniser_at(work / "tokeniser.json", recipe.seed)
     network = Network(Shape(vocab=len(tokeniser.vocab)), recipe.seed)
     checkpoint = work / f"{model}.pt"
     source = batches(model, tokeniser, recipe.seed, recipe.batch)

@@ -23,7 +23,7 @@ class Recipe:
     """How long and how hard to train."""
 
     steps: int
-    batch: int = 48
+    batch: int = 32
     seed: int = 1
     matrix_rate: float = 2e-3
     other_rate: float = 2e-3
