@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -117,20 +118,10 @@ def _collect(
 
 def show(outcome: Outcome, console: Console) -> None:
     """Print the table, and every reason for which a job has no answer."""
-    table = Table(title=f"{len(outcome.done)} jobs in {outcome.seconds:.1f} s")
-    for heading in ("task", "model"):
-        table.add_column(heading)
-    for heading in ("jobs", "failed", "routed right", "answered right", "p50 s", "p95 s", "batch", "jobs/s"):
-        table.add_column(heading, justify="right")
     everything = lines(outcome.done)
-    for line in everything:
-        if line is everything[-1]:
-            table.add_section()
-        table.add_row(*_cells(line))
-    console.print(table)
-    console.print(
-        "p50/p95: from submission to result, all jobs submitted at once; batch: mean number of jobs in a step"
-    )
+    console.print(_table(everything, f"{len(outcome.done)} jobs in {outcome.seconds:.1f} s"))
+    console.print("routed, right: of the jobs that carry a label; p50, p95: seconds from submission to")
+    console.print("result, all submitted at once; batch: mean number of jobs that shared a step")
     for code, count, example in failures(outcome.done):
         console.print(f"{count} failed with {code}, such as {example}", markup=False)
     for index, error in outcome.refused[:_SHOWN_REFUSALS]:
@@ -139,23 +130,45 @@ def show(outcome: Outcome, console: Console) -> None:
         console.print(f"{len(outcome.open)} jobs have no result, such as {outcome.open[0]}", markup=False)
 
 
-def _cells(line: Line) -> list[str]:
-    return [
-        line.task,
-        ", ".join(line.models) or "-",
-        str(line.jobs),
-        str(line.failed),
-        _percent(*line.routed),
-        _percent(*line.answered),
-        _number(line.p50, 2),
-        _number(line.p95, 2),
-        _number(line.mean_batch, 1),
-        _number(line.per_second, 1),
-    ]
+def _table(everything: Sequence[Line], title: str) -> Table:
+    """The table within 80 columns; failures have a column only if there are any."""
+    failed = everything[-1].failed > 0
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
+    for heading in ("task", "model"):
+        table.add_column(heading, no_wrap=True)
+    for heading in (
+        "jobs",
+        *(["failed"] if failed else []),
+        "routed",
+        "right",
+        "p50",
+        "p95",
+        "batch",
+        "jobs/s",
+    ):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for line in everything:
+        if line is everything[-1]:
+            table.add_section()
+        table.add_row(
+            line.task,
+            f"{line.models[0]}{f' +{len(line.models) - 1}' if line.models[1:] else ''}"
+            if line.models
+            else "-",
+            str(line.jobs),
+            *([str(line.failed)] if failed else []),
+            _percent(*line.routed),
+            _percent(*line.answered),
+            _number(line.p50, 2),
+            _number(line.p95, 2),
+            _number(line.mean_batch, 1),
+            _number(line.per_second, 1),
+        )
+    return table
 
 
 def _percent(right: int, labelled: int) -> str:
-    return f"{100 * right / labelled:.1f} %" if labelled else "-"
+    return f"{100 * right / labelled:.1f}%" if labelled else "-"
 
 
 def _number(value: float, digits: int) -> str:

@@ -1,4 +1,4 @@
-"""Which workers fit this machine: one for each model whose file is there and whose weights fit. Pure."""
+"""Which workers fit this machine: one for each model, on the GPU or in the memory that holds it. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,29 +17,51 @@ class ModelNeed:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """The models that get a worker, in the catalogue's order, and why others get none."""
+class Room:
+    """A place for workers: a GPU by its UUID, or the machine's own memory (None). `free` in bytes."""
 
-    models: tuple[str, ...]
+    gpu: str | None
+    free: int
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """One worker: its model, and the UUID of its GPU (None for the CPU)."""
+
+    model: str
+    gpu: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The workers, in the catalogue's order, and why a model gets none."""
+
+    workers: tuple[Placement, ...]
     skipped: Mapping[str, str]
 
 
-def fit(models: Sequence[ModelNeed], memory: int) -> Plan:
-    """One worker a model, as long as `memory` (bytes that are free) holds their weights.
+def fit(models: Sequence[ModelNeed], memory: int, gpus: Sequence[Room] = ()) -> Plan:
+    """One worker a model: on the GPU with the most room left, else on the CPU, as long as `memory`
+    (bytes that are free) holds the weights.
 
     How many threads a worker takes it decides itself, from the cores it may use: the workers of a
     machine rarely have full slots at the same moment, and the spinning of idle threads is bounded.
     """
-    chosen: list[str] = []
+    rooms = {room.gpu: room.free for room in gpus}
+    chosen: list[Placement] = []
     skipped: dict[str, str] = {}
-    left = memory
     for model in models:
-        need = (model.size or 0) + OVERHEAD_BYTES
         if model.size is None:
             skipped[model.name] = f"there is no file {model.path}"
-        elif need > left:
-            skipped[model.name] = f"needs {need / 1e9:.1f} GB of memory, {left / 1e9:.1f} GB are left"
+            continue
+        need = model.size + OVERHEAD_BYTES
+        best = max(rooms, key=lambda gpu: rooms[gpu], default=None)
+        if best is not None and rooms[best] >= need:
+            rooms[best] -= need
+            chosen.append(Placement(model.name, best))
+        elif memory >= need:
+            memory -= need
+            chosen.append(Placement(model.name, None))
         else:
-            chosen.append(model.name)
-            left -= need
+            skipped[model.name] = f"needs {need / 1e9:.1f} GB of memory, {memory / 1e9:.1f} GB are left"
     return Plan(tuple(chosen), skipped)

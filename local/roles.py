@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from local.fit import Placement
 from local.redis_server import HOST, answers, redis_command, redis_url
 from local.state import FLOWER_USER, Secrets, StateDir
 
@@ -42,8 +43,10 @@ class Ports:
     flower: int
 
 
-def yard_roles(state: StateDir, models: Sequence[str], ports: Ports, secrets: Secrets) -> tuple[Role, ...]:
-    """Redis, the router, a worker for each model, and Flower.
+def yard_roles(
+    state: StateDir, workers: Sequence[Placement], ports: Ports, secrets: Secrets
+) -> tuple[Role, ...]:
+    """Redis, the router, the workers, and Flower.
 
     Passwords travel in files and in the environment, never in a command line that `ps` shows. The roles
     other than Redis are killed if the supervisor is gone: Redis has their jobs and gives them out again.
@@ -64,9 +67,13 @@ def yard_roles(state: StateDir, models: Sequence[str], ports: Ports, secrets: Se
     return (
         Role("redis", redis, dict(os.environ), 0, 10.0, signal.SIGTERM, lambda: answers(url)),
         python("router", "router", "worker"),
-        *(python(f"worker-{model}", "workers", "--model", model) for model in models),
+        *(python(f"worker-{worker.model}", "workers", *_worker_arguments(worker)) for worker in workers),
         python(
             "flower", "local.flower_server", f"--address={HOST}", f"--port={ports.flower}",
             FLOWER_BASIC_AUTH=f"{FLOWER_USER}:{secrets.flower}",
         ),
     )  # fmt: skip
+
+
+def _worker_arguments(worker: Placement) -> list[str]:
+    return ["--model", worker.model, *(["--gpu", worker.gpu] if worker.gpu is not None else [])]

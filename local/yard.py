@@ -7,13 +7,13 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 from batchyard.catalogue import load_catalogue
 from batchyard.errors import InvalidConfig, YardUnavailable
 from batchyard.settings import Settings, load_settings
 from local.fit import ModelNeed, Plan, fit
 from local.leash import leashed
+from local.machine import free_memory, gpu_rooms
 from local.processes import Supervisor
 from local.readiness import await_ready
 from local.redis_server import HOST, free_ports, redis_url
@@ -36,21 +36,13 @@ def machine_plan(settings: Settings) -> Plan:
     for model in load_catalogue(path).model_list:
         file = folder / model.model_path
         needs.append(ModelNeed(model.model_name, str(file), file.stat().st_size if file.is_file() else None))
-    plan = fit(needs, _free_memory())
-    if not plan.models:
+    plan = fit(needs, free_memory(), gpu_rooms())
+    if not plan.workers:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in plan.skipped.items())
         raise InvalidConfig(
             f"no model can be started ({reasons})", field=str(path), remedy="put the model files in place"
         )
     return plan
-
-
-def _free_memory() -> int:
-    """Bytes of memory that can be had without swapping."""
-    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return 1 << 62
 
 
 def supervise(state: StateDir) -> None:
@@ -69,13 +61,14 @@ def supervise(state: StateDir) -> None:
         secrets = state.secrets()
         ports = Ports(*free_ports(2))
         state.write_private(state.url_file, redis_url(ports.redis, secrets.redis))
-        report = Report("starting", f"http://{HOST}:{ports.flower}", plan.models, dict(plan.skipped))
+        models = tuple(worker.model for worker in plan.workers)
+        report = Report("starting", f"http://{HOST}:{ports.flower}", models, dict(plan.skipped))
         state.write_report(report)
 
         def changed(phase: str, roles: tuple[RoleReport, ...]) -> None:
             state.write_report(replace(report, phase=phase, roles=roles))
 
-        Supervisor(yard_roles(state, plan.models, ports, secrets), state, changed).run()
+        Supervisor(yard_roles(state, plan.workers, ports, secrets), state, changed).run()
         state.clear_report()
 
 
