@@ -90,7 +90,7 @@ def fit(
                 group["lr"] = rate * rate_at(step, recipe.steps)
             maker.zero_grad()
         loss = answer_loss(network, *next(source))
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         for maker in makers:
             maker.step()

@@ -36,6 +36,11 @@ _PATTERNS: dict[tuple[Split, Lang], tuple[str, ...]] = {
         "before we sign the {kind}: {clause}. Any trap?",
         "mark the sentences of the {kind} that concern {topic}",
         "can {party} get out of the {kind} because of {act}?",
+        "is {party} allowed to end the {kind}?",
+        "tell me what the {kind} says on {topic}",
+        "read this part of the {kind}: {clause}",
+        "which risks does the {topic} clause carry for us?",
+        "{clause} - acceptable in the {kind}?",
     ),
     ("train", "zh"): (
         "[审查|检查|看一下]{kind}第{n}条：{clause}",
@@ -68,6 +73,11 @@ _PATTERNS: dict[tuple[Split, Lang], tuple[str, ...]] = {
         "签{kind}之前请把关：{clause}",
         "标出{kind}里涉及{topic}的句子",
         "{party}能因为{act}而退出{kind}吗？",
+        "{party}可以结束{kind}吗？",
+        "告诉我{kind}对{topic}怎么说",
+        "读一下{kind}这部分：{clause}",
+        "{topic}条款对我们有哪些风险？",
+        "{clause}，在{kind}里能接受吗？",
     ),
 }
 _SLOTS: dict[tuple[Split, Lang], dict[str, tuple[str, ...]]] = {
