@@ -120,23 +120,30 @@ _TEXTS: dict[tuple[Split, Lang], tuple[str, ...]] = {
     ),
 }
 _ENTS: dict[tuple[Split, Lang], tuple[str, ...]] = {
-    ("train", "en"): tuple(
-        [
-            "names",
-            "dates",
-            "people and places",
-            "companies",
-            "amounts",
-            "persons",
-            "locations",
-            "names and dates",
-            "firms",
-            "towns",
-        ]
+    ("train", "en"): (
+        "names",
+        "dates",
+        "people and places",
+        "companies",
+        "amounts",
+        "persons",
+        "locations",
+        "names and dates",
+        "firms",
+        "towns",
     ),
     ("test", "en"): ("cities", "organisations", "people"),
-    ("train", "zh"): tuple(
-        ["人名", "日期", "人名和地名", "公司名", "金额", "地点", "机构", "人名和日期", "公司", "地名"]
+    ("train", "zh"): (
+        "人名",
+        "日期",
+        "人名和地名",
+        "公司名",
+        "金额",
+        "地点",
+        "机构",
+        "人名和日期",
+        "公司",
+        "地名",
     ),
     ("test", "zh"): ("城市", "组织", "人物"),
 }
