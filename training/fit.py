@@ -74,12 +74,15 @@ def fit(
 ) -> tuple[int, float]:
     """Train to `recipe.steps`, resuming from the checkpoint if one exists; return steps done and mean loss.
 
-    A resumed run skips the batches that the lost one has seen. Without `train` the checkpoint is only loaded.
+    A resumed run skips the batches that the lost one has seen. Without `train` the checkpoint is
+    only loaded; FileNotFoundError where there is none.
     """
     makers = optimisers(network, recipe)
     rates = (recipe.matrix_rate, recipe.other_rate)
     first, mean = load(checkpoint, network, makers) if checkpoint.exists() else (0, 0.0)
     if not train:
+        if first == 0:
+            raise FileNotFoundError(f"there is no checkpoint to export: {checkpoint}")
         return first, mean
     for _ in range(first):
         next(source)
