@@ -202,7 +202,10 @@ def component(rng: random.Random, split: Split, lang: Lang) -> str:
 
 
 def place(rng: random.Random, lang: Lang) -> str:
-    """Draw a short location phrase on a part: a pin, a pad, a side."""
+    """Draw a short location phrase on a part: a pin, a pad, a side.
+
+    A Chinese one never begins with a digit: after a designator (R56 + 13脚) nobody could tell the two apart.
+    """
     if rng.random() < 0.35:
         return rng.choice(_PLACES[lang])
     first = rng.randint(1, 32) if rng.random() < 0.8 else rng.randint(33, 144)
@@ -218,8 +221,8 @@ def place(rng: random.Random, lang: Lang) -> str:
         )[kind]
     return (
         f"第{first}脚",
-        f"{first}脚",
-        f"{first % 8 + 1}号焊盘",
+        f"引脚{first}",
+        f"焊盘{first % 8 + 1}",
         f"第{first}、{first + 1}脚",
         f"引脚{first}-{first + rng.randint(1, 3)}",
         f"第{first}引脚",
