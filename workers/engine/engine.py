@@ -23,7 +23,7 @@ from workers.engine.errors import (
 from workers.engine.intake import Intake
 from workers.engine.loader import Runtime
 from workers.engine.outcome import Progress, choice_completion, text_completion
-from workers.engine.prefix import MIN_SHARED, RecentPrompts, common_length
+from workers.engine.prefix import RecentPrompts, common_length
 from workers.engine.rows import RowWriter
 from workers.engine.sampler import Logits, log_sum_exp
 from workers.engine.scheduler import Burst, Joining, Plan, WaitingLine, plan_step
@@ -141,7 +141,7 @@ class Engine:
         match = self._memory.match(one.prompt)
         known = 0 if match is None else match.length
         source, length = self._best_source(one)
-        if source is not None and length - known >= MIN_SHARED:
+        if source is not None and length - known >= self._memory.min_shared:
             self._sources[one.slot] = (source, length)
             if self._past[source.slot] < length:
                 self._keep[source.slot] = max(self._keep.get(source.slot, 0), length)

@@ -38,11 +38,21 @@ class Cells(Protocol):
 class Memory:
     """Slots and shared beginnings of one context."""
 
-    def __init__(self, cells: Cells, n_slots: int, *, kept: int, forks: int, unified: bool) -> None:
+    def __init__(
+        self,
+        cells: Cells,
+        n_slots: int,
+        *,
+        kept: int,
+        forks: int,
+        unified: bool,
+        min_shared: int = MIN_SHARED,
+    ) -> None:
         self._cells = cells
         self._unified = unified
+        self.min_shared = min_shared
         self._free_slots = list(range(n_slots))
-        self._shelf = PrefixShelf(tuple(range(n_slots, n_slots + kept)))
+        self._shelf = PrefixShelf(tuple(range(n_slots, n_slots + kept)), min_shared)
         self._keeps = kept > 0
         self.forks = tuple(range(n_slots + kept, n_slots + kept + forks))
 
@@ -83,7 +93,7 @@ class Memory:
 
     def worth_keeping(self, length: int, matched: Match | None) -> bool:
         """Whether a beginning of `length` tokens, of which `matched` is kept, is worth a place."""
-        return self._keeps and length >= MIN_SHARED and self._shelf.worth_keeping(length, matched)
+        return self._keeps and self._shelf.worth_keeping(length, matched)
 
     def fork(self, slot: int, index: int, length: int) -> int:
         """A second sequence that begins with a slot's first `length` positions; returns its id."""

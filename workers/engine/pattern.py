@@ -14,7 +14,7 @@ _MOST: Final = 1000
 
 
 def pattern_to_gbnf(pattern: str) -> str:
-    """The expression for strings matching `pattern` wholly. Raises ValueError saying what is not supported."""
+    """The expression for strings matching `pattern` wholly. Raises ValueError for what is not supported."""
     if not pattern.startswith("^") or not pattern.endswith("$") or pattern.endswith(r"\$"):
         raise ValueError(f"the pattern {pattern!r} must be anchored with ^ and $")
     reader = _Reader(pattern[1:-1])

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 Tokens = npt.NDArray[np.int32]
 
-MIN_SHARED: Final = 16
+MIN_SHARED: Final = 8
 """Shorter beginnings cost more to look up and copy than to compute again."""
 
 
@@ -46,8 +46,9 @@ class PrefixShelf:
     room.
     """
 
-    def __init__(self, sequences: tuple[int, ...]) -> None:
+    def __init__(self, sequences: tuple[int, ...], min_shared: int = MIN_SHARED) -> None:
         self._free = list(sequences)
+        self._min_shared = min_shared
         self._kept: dict[int, _Kept] = {}
         self._uses = 0
 
@@ -58,7 +59,7 @@ class PrefixShelf:
         best: Match | None = None
         for sequence, kept in self._kept.items():
             length = min(common_length(kept.tokens, prompt), len(prompt) - 1)
-            if length >= MIN_SHARED and (best is None or length > best.length):
+            if length >= self._min_shared and (best is None or length > best.length):
                 best = Match(sequence, length)
         if best is not None:
             self._uses += 1
@@ -68,7 +69,7 @@ class PrefixShelf:
     def worth_keeping(self, length: int, matched: Match | None) -> bool:
         """Whether a beginning of `length` tokens, of which `matched` is kept already, earns a place."""
         known = 0 if matched is None else matched.length
-        return length - known >= MIN_SHARED and bool(self._free or self._kept)
+        return length - known >= self._min_shared and bool(self._free or self._kept)
 
     def place(self, tokens: Tokens) -> int:
         """Note that `tokens` are kept from now on; returns the sequence id to copy them to, emptied first."""
@@ -82,7 +83,7 @@ class PrefixShelf:
         """The longest kept beginning of `tokens`, all of which may count."""
         lengths = ((sequence, common_length(kept.tokens, tokens)) for sequence, kept in self._kept.items())
         sequence, length = max(lengths, key=lambda one: one[1], default=(-1, 0))
-        return Match(sequence, length) if length >= MIN_SHARED else None
+        return Match(sequence, length) if length >= self._min_shared else None
 
     def clear(self) -> tuple[int, ...]:
         """Forget everything; returns the sequence ids that were in use."""

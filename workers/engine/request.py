@@ -100,7 +100,7 @@ class EngineRequest:
 
     @classmethod
     def parse(cls, frame: Any) -> EngineRequest:
-        """Read a port frame. Raises EngineError with the field at fault; the caller needs `id` before this."""
+        """Read a port frame. Raises EngineError with the field at fault."""
         if not isinstance(frame, dict):
             raise _invalid("request", "the request is not an object")
         request_id = frame.get("id")
