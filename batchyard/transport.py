@@ -31,17 +31,18 @@ _TAG = re.compile(rb'"delivery_tag": ?"([^"]+)"')
 """The same pattern as in POP."""
 
 POP = """
--- keys: lists by priority, the queues in turn within one; args: index key, unacked key, now, queue of each
+-- keys: lists by priority, the queues in turn within one
+-- args: index key, unacked key, now, then for each list its queue and 1 if its consumer acknowledges
 for i, list in ipairs(KEYS) do
   local message = redis.call('RPOP', list)
   if message then
     -- what has no tag is no message of Celery's; the caller sets it aside
     local tag = string.match(message, '"delivery_tag": ?"([^"]+)"')
-    if tag then
+    if tag and ARGV[3 + 2 * i] == '1' then
       redis.call('ZADD', ARGV[1], ARGV[3], tag)
-      redis.call('HSET', ARGV[2], tag, '[' .. message .. ', "", "' .. ARGV[3 + i] .. '"]')
+      redis.call('HSET', ARGV[2], tag, '[' .. message .. ', "", "' .. ARGV[2 + 2 * i] .. '"]')
     end
-    return {ARGV[3 + i], message}
+    return {ARGV[2 + 2 * i], message}
   end
 end
 return nil
@@ -79,6 +80,16 @@ class Channel(stock.Channel):
     """Whether the last pop found nothing, so that the next command waits for the bell."""
     _sent_bell = False
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._unacknowledged: set[str] = set()
+        """Queues whose consumer never acknowledges (Celery's remote-control replies)."""
+        super().__init__(*args, **kwargs)
+
+    def basic_consume(self, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> Any:
+        if no_ack:
+            self._unacknowledged.add(queue)
+        return super().basic_consume(queue, no_ack, *args, **kwargs)
+
     def _brpop_start(self, timeout: float | None = None) -> None:
         queues = self._queue_cycle.consume(len(self.active_queues))
         if not queues:
@@ -91,9 +102,10 @@ class Channel(stock.Channel):
             connection.send_command("BLPOP", *(bell_key(queue) for queue in queues), IDLE_SECONDS)
             return
         lists = [(self._q_for_pri(queue, pri), queue) for pri in self.priority_steps for queue in queues]
+        sources = [word for _, queue in lists for word in (queue, int(queue not in self._unacknowledged))]
         connection.send_command(
             "EVAL", POP, len(lists), *(name for name, _ in lists),
-            self.unacked_index_key, self.unacked_key, repr(time()), *(queue for _, queue in lists),
+            self.unacked_index_key, self.unacked_key, repr(time()), *sources,
         )  # fmt: skip
 
     def _brpop_read(self, **options: Any) -> bool:

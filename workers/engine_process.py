@@ -131,8 +131,7 @@ class EngineProcess:
             self._early += [frame for frame in frames if frame["op"] != "ready"]
 
     def restart(self) -> None:
-        """Start a new child with the same model; `ready` when its frame has come."""
-        self.end()
+        """After `end`: start a new child with the same model; `ready` when its frame has come."""
         self._out.clear()
         self._start()
 

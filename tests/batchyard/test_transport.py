@@ -31,12 +31,19 @@ def message(number: int, queue: str = "q", priority: int = 0) -> str:
     return task_message("t", f"id-{number}", {"n": number}, queue, priority)
 
 
-def take(connection: Connection, count: int, queues: tuple[str, ...] = ("q",)) -> list[Any]:
+def take(
+    connection: Connection, count: int, queues: tuple[str, ...] = ("q",), no_ack: bool = False
+) -> list[Any]:
     """The next `count` messages, unacknowledged."""
     found: list[Any] = []
     names = [Queue(name, exchange="", routing_key=name) for name in queues]
     consumer = Consumer(
-        connection.channel(), queues=names, on_message=found.append, accept=["json"], auto_declare=False
+        connection.channel(),
+        queues=names,
+        on_message=found.append,
+        no_ack=no_ack,
+        accept=["json"],
+        auto_declare=False,
     )
     with consumer:
         while len(found) < count:
@@ -56,6 +63,14 @@ def test_a_popped_message_is_recorded_until_it_is_acknowledged(
     taken.ack()
     assert raw.hlen(UNACKED) == 0
     assert raw.zcard(f"{UNACKED}:index") == 0
+
+
+def test_a_consumer_that_never_acknowledges_leaves_no_record(
+    connection: Connection, raw: redis.Redis
+) -> None:
+    raw.lpush("q", message(1))
+    take(connection, 1, no_ack=True)
+    assert raw.hlen(UNACKED) == 0
 
 
 def test_higher_priority_goes_first_and_queues_take_turns(connection: Connection, raw: redis.Redis) -> None:

@@ -1,0 +1,148 @@
+"""docker-compose.yml: valid by the Compose specification, and meant the way docs/containers.md says."""
+
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from workers.__main__ import parse_arguments
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    data: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+    return data
+
+
+@pytest.fixture(scope="module")
+def services(compose: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = compose["services"]
+    return found
+
+
+def workers_of(services: dict[str, Any], profile: str) -> dict[str, Any]:
+    return {name: service for name, service in services.items() if profile in service.get("profiles", [])}
+
+
+def worker_arguments(service: dict[str, Any]) -> list[str]:
+    assert service["command"][:3] == ["python", "-m", "workers"]
+    return list(service["command"][3:])
+
+
+def seconds(duration: str) -> int:
+    return int(duration[:-1]) * {"s": 1, "m": 60}[duration[-1]]
+
+
+def test_file_holds_to_the_compose_specification(compose: dict[str, Any]) -> None:
+    package = pytest.importorskip(
+        "check_jsonschema", reason="carries the schema of the Compose specification"
+    )
+    text = (files(package) / "builtin_schemas/vendor/compose-spec.json").read_text(encoding="utf-8")
+    schema = json.loads(text)
+    validator = jsonschema.validators.validator_for(schema)(schema)
+    assert [f"{error.json_path}: {error.message}" for error in validator.iter_errors(compose)] == []
+    broken = compose | {"services": {"redis": {"image": "redis", "healthcheck": {"tset": "true"}}}}
+    assert not validator.is_valid(broken)
+
+
+def test_redis_is_not_published_and_loses_nothing_on_purpose(services: dict[str, Any]) -> None:
+    redis = services["redis"]
+    assert "ports" not in redis
+    assert redis["networks"] == ["yard"]
+    assert any(volume.endswith(":/data") for volume in redis["volumes"])
+    assert ":" in redis["image"] and not redis["image"].endswith(":latest")
+
+
+def test_the_network_of_redis_has_no_way_out(compose: dict[str, Any]) -> None:
+    assert compose["networks"]["yard"]["internal"] is True
+
+
+def test_only_flower_is_published_and_only_on_loopback(services: dict[str, Any]) -> None:
+    published = {name: service["ports"] for name, service in services.items() if "ports" in service}
+    assert published == {"flower": ["127.0.0.1:5555:5555"]}
+
+
+def test_every_service_is_checked_restarted_and_hardened(services: dict[str, Any]) -> None:
+    for name, service in services.items():
+        assert service["healthcheck"]["test"][0] in {"CMD", "CMD-SHELL"}, name
+        assert service["restart"] == "unless-stopped", name
+        assert service["init"] is True and service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["tmpfs"], name
+
+
+def test_health_check_of_a_worker_asks_for_that_worker(services: dict[str, Any]) -> None:
+    for profile in ("cpu", "gpu"):
+        for service in workers_of(services, profile).values():
+            arguments = parse_arguments(worker_arguments(service))
+            name = arguments.name or arguments.model
+            assert service["healthcheck"]["test"] == ["CMD", "python", "docker/healthcheck.py", name]
+
+
+def test_no_password_stands_in_the_file(compose: dict[str, Any], services: dict[str, Any]) -> None:
+    for secret in compose["secrets"].values():
+        assert set(secret) == {"file"}
+    for name, service in services.items():
+        for variable, value in service.get("environment", {}).items():
+            assert variable.endswith("_FILE") and value.startswith("/run/secrets/"), (name, variable)
+            assert Path(value).name in service["secrets"], (name, variable)
+    assert "redis://" not in (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+
+
+def test_each_gpu_worker_has_one_gpu_of_its_own(services: dict[str, Any]) -> None:
+    taken = []
+    for name, service in workers_of(services, "gpu").items():
+        (device,) = service["deploy"]["resources"]["reservations"]["devices"]
+        assert device["driver"] == "nvidia" and device["capabilities"] == ["gpu"], name
+        assert len(device["device_ids"]) == 1, name
+        assert parse_arguments(worker_arguments(service)).gpu == "0", name
+        taken += device["device_ids"]
+    assert len(taken) >= 2
+    assert len(set(taken)) == len(taken)
+
+
+def test_cpu_workers_ask_for_no_gpu(services: dict[str, Any]) -> None:
+    found = workers_of(services, "cpu")
+    assert found
+    for name, service in found.items():
+        assert "deploy" not in service, name
+        assert parse_arguments(worker_arguments(service)).gpu == "none", name
+
+
+def test_both_profiles_serve_every_model_of_the_catalogue(services: dict[str, Any]) -> None:
+    catalogue = yaml.safe_load((ROOT / "configs/models.yaml").read_text(encoding="utf-8"))
+    names = {model["model_name"] for model in catalogue["model_list"]}
+    for profile in ("cpu", "gpu"):
+        found = workers_of(services, profile).values()
+        assert {parse_arguments(worker_arguments(service)).model for service in found} == names
+
+
+def test_a_worker_is_given_more_time_than_its_drain_takes(services: dict[str, Any]) -> None:
+    for profile in ("cpu", "gpu"):
+        for service in workers_of(services, profile).values():
+            drain = parse_arguments(worker_arguments(service)).drain_seconds
+            assert seconds(service["stop_grace_period"]) >= drain + 10
+
+
+def test_mounted_paths_exist_and_cannot_be_written(services: dict[str, Any], compose: dict[str, Any]) -> None:
+    for name, service in services.items():
+        for volume in service.get("volumes", []):
+            if isinstance(volume, dict):
+                assert volume["read_only"] is True, name
+                assert (ROOT / volume["source"]).is_dir(), name
+    for config in compose["configs"].values():
+        assert (ROOT / config["file"]).is_file()
+    for service in services.values():
+        if "build" in service:
+            assert (ROOT / service["build"]["dockerfile"]).is_file()
+
+
+def test_secrets_of_services_are_declared(services: dict[str, Any], compose: dict[str, Any]) -> None:
+    for name, service in services.items():
+        assert set(service.get("secrets", [])) <= set(compose["secrets"]), name

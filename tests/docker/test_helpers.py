@@ -1,0 +1,163 @@
+"""The small programs in the images, run the way the images run them."""
+
+import importlib.util
+import os
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import redis
+
+from batchyard.errors import InvalidConfig
+from batchyard.settings import Settings
+from local.redis_server import free_port, redis_executable
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def load(name: str) -> ModuleType:
+    """A program of docker/, which is no package."""
+    spec = importlib.util.spec_from_file_location(f"docker_{name}", ROOT / f"docker/{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_requirements_are_those_of_the_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    found = load("requirements").requirements(project, ["worker"])
+    assert set(project["dependencies"]) < set(found)
+    assert any(line.startswith("llama-cpp-python==") for line in found)
+    assert len(set(found)) == len(found)
+
+
+def test_an_unknown_extra_is_named() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    with pytest.raises(SystemExit, match="no extra 'wroker'"):
+        load("requirements").requirements(project, ["wroker"])
+
+
+def test_secrets_fit_together_and_are_made_once(tmp_path: Path) -> None:
+    program, folder = load("make_secrets"), tmp_path / "secrets"
+    program.main([str(folder)])
+    texts = {path.name: path.read_text(encoding="utf-8").strip() for path in folder.iterdir()}
+    assert texts["redis_url"] == f"redis://:{texts['redis_password']}@redis:6379/0"
+    assert load("flower_server").read_login(str(folder / "flower_login")) == texts["flower_login"]
+    assert texts[".gitignore"] == "*"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert (folder / "redis_url").stat().st_mode & 0o777 == 0o444  # roles run under users of their own
+    program.main([str(folder)])
+    assert (folder / "redis_password").read_text(encoding="utf-8").strip() == texts["redis_password"]
+
+
+def test_half_a_set_of_secrets_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "flower_login").write_text("me:mine", encoding="utf-8")
+    with pytest.raises(SystemExit, match="but not redis_password, redis_url"):
+        load("make_secrets").main([str(tmp_path)])
+
+
+@pytest.mark.parametrize("content", ["", "yard", "yard:", ":word", "a:b,c:d"])
+def test_flower_does_not_start_without_a_login(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "login"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(InvalidConfig, match="holds no login"):
+        load("flower_server").read_login(str(path))
+
+
+@pytest.mark.parametrize("path", [None, "", "/nowhere/login"])
+def test_flower_names_the_variable_when_the_login_is_missing(path: str | None) -> None:
+    with pytest.raises(InvalidConfig) as caught:
+        load("flower_server").read_login(path)
+    assert caught.value.field == "FLOWER_LOGIN_FILE"
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[int]:
+    """Redis as its container starts it; yields its port."""
+    (tmp_path / "password").write_text("s3cret-word\n", encoding="utf-8")
+    port = free_port()
+    bin_folder = str(Path(redis_executable()).parent)
+    process = subprocess.Popen(
+        ["sh", ROOT / "docker/redis-start.sh", "--port", str(port), "--bind", "127.0.0.1", "--dir", tmp_path],
+        env={
+            "PATH": os.pathsep.join([bin_folder, os.environ["PATH"]]),
+            "REDIS_PASSWORD_FILE": str(tmp_path / "password"),
+            "REDIS_RUN_DIR": str(tmp_path),
+        },
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        await_port(port, process)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def await_port(port: int, process: subprocess.Popen[bytes]) -> None:
+    limit = time.monotonic() + 30
+    while time.monotonic() < limit:
+        assert process.poll() is None, "redis-server ended"
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.02)
+    raise AssertionError("redis-server did not listen")
+
+
+def test_redis_in_its_container_wants_the_password_and_keeps_everything(started: int, tmp_path: Path) -> None:
+    with (
+        redis.Redis(port=started) as stranger,
+        pytest.raises(redis.AuthenticationError),
+    ):
+        stranger.ping()
+    with redis.Redis(port=started, password="s3cret-word") as client:
+        assert client.config_get("appendonly") == {"appendonly": "yes"}
+        assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+    assert (tmp_path / "redis.conf").stat().st_mode & 0o777 == 0o600
+    command = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
+    if command.exists():
+        lines = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in command.read_text().split()]
+        assert not [line for line in lines if b"s3cret" in line]
+
+
+@pytest.mark.parametrize("password", ["", 'a"b', "a b"])
+def test_redis_refuses_a_password_that_would_change_its_configuration(tmp_path: Path, password: str) -> None:
+    (tmp_path / "password").write_text(password, encoding="utf-8")
+    done = subprocess.run(
+        ["sh", ROOT / "docker/redis-start.sh"],
+        env=os.environ | {"REDIS_PASSWORD_FILE": str(tmp_path / "password"), "REDIS_RUN_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "must hold a password" in done.stderr
+    assert not (tmp_path / "redis.conf").exists()
+
+
+def test_the_health_check_fails_where_nobody_answers(settings: Settings) -> None:
+    program = load("healthcheck")
+    assert program.answers(settings, "router@nowhere", timeout=0.2) is False
+
+
+def test_the_health_check_fails_without_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "docker/healthcheck.py", "router"],
+        env=os.environ
+        | {"BATCHYARD_REDIS_URL": f"redis://127.0.0.1:{free_port()}/0", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "cannot be asked" in done.stderr

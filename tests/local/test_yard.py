@@ -1,0 +1,150 @@
+"""The whole yard as processes: real models, real Redis, real Flower."""
+
+import base64
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from local.state import StateDir
+
+pytestmark = pytest.mark.yard
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+LIMIT = 60.0
+
+
+def command(state: StateDir, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "local", "--state-dir", str(state.path), *arguments]
+
+
+def local(state: StateDir, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        command(state, *arguments),
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[StateDir]:
+    made = StateDir(tmp_path / "state")
+    yield made
+    local(made, "down")
+
+
+def family(state: StateDir) -> list[psutil.Process]:
+    pid = state.supervisor()
+    assert pid is not None
+    supervisor = psutil.Process(pid)
+    return [supervisor, *supervisor.children(recursive=True)]
+
+
+def assert_gone(processes: list[psutil.Process]) -> None:
+    _gone, alive = psutil.wait_procs(processes, timeout=LIMIT)
+    assert not alive
+
+
+def http_status(url: str, login: str | None = None) -> int:
+    request = urllib.request.Request(url)
+    if login is not None:
+        request.add_header("Authorization", "Basic " + base64.b64encode(login.encode()).decode())
+    try:
+        with urllib.request.urlopen(request, timeout=10) as reply:
+            return int(reply.status)
+    except urllib.error.HTTPError as exc:
+        return exc.code
+
+
+def test_up_run_status_down(state: StateDir, tmp_path: Path) -> None:
+    up = local(state, "up")
+    assert up.returncode == 0, up.stderr
+    processes = family(state)
+    secrets = state.secrets()
+    for process in processes:
+        assert secrets.redis not in " ".join(process.cmdline())
+        assert secrets.flower not in " ".join(process.cmdline())
+
+    report = state.read_report()
+    assert report is not None and report.flower in up.stdout
+    assert http_status(f"{report.flower}/api/workers") == 401
+    assert http_status(f"{report.flower}/api/workers", f"yard:{secrets.flower}") == 200
+
+    jobs = tmp_path / "jobs.jsonl"
+    rows = (ROOT / "examples" / "jobs.jsonl").read_text(encoding="utf-8").splitlines()[:12]
+    jobs.write_text("\n".join([*rows, json.dumps({"prompt": "x " * 2000})]), encoding="utf-8")
+    run = local(state, "run", "--jobs", str(jobs))
+    assert re.search(r"^\s*all\s.*\s13\s", run.stdout, re.MULTILINE), run.stdout + run.stderr
+    assert "prompt_too_long" in run.stdout
+    assert run.returncode == 1  # one job has no answer, for a named reason
+
+    status = local(state, "status")
+    assert status.returncode == 0 and "worker-defect_detect: process" in status.stdout
+
+    again = local(state, "up")
+    assert again.returncode == 1 and "up here already" in again.stderr
+
+    assert local(state, "down").returncode == 0
+    assert_gone(processes)
+    assert local(state, "status").returncode == 1
+
+
+def test_kill_9_of_the_supervisor_leaves_nothing_and_harms_nothing(state: StateDir) -> None:
+    assert local(state, "up").returncode == 0
+    processes = family(state)
+    assert len(processes) >= 6  # supervisor, Redis, router, two workers with their engines, Flower
+    processes[0].kill()
+    assert_gone(processes)
+    assert local(state, "status").returncode == 1
+    assert local(state, "up").returncode == 0
+
+
+def test_ctrl_c_drains_and_leaves_no_child(state: StateDir) -> None:
+    run = subprocess.Popen(
+        command(state, "run"), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert run.stdout is not None
+    for line in run.stdout:
+        if "answered" in line:
+            break
+    processes = family(state)
+    run.send_signal(signal.SIGINT)
+    _out, err = run.communicate(timeout=LIMIT)
+    assert run.returncode == 130
+    assert "interrupted" in err and "Traceback" not in err
+    assert_gone(processes)
+
+
+def test_a_worker_that_cannot_start_is_named_with_its_log(state: StateDir, tmp_path: Path) -> None:
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "models").mkdir()
+    shutil.copy(ROOT / "configs" / "models.yaml", tmp_path / "configs")
+    for model in (ROOT / "models").glob("*.gguf"):
+        (tmp_path / "models" / model.name).write_bytes(model.read_bytes()[:5000])
+    up = local(state, "up", BATCHYARD_MODELS=str(tmp_path / "configs" / "models.yaml"))
+    assert up.returncode == 1
+    assert "died 3 times right after its start" in up.stderr
+    assert ".gguf" in up.stderr and "Traceback" not in up.stderr
+    assert state.supervisor() is None
+
+
+def test_no_model_file_at_all_is_said_at_once(state: StateDir, tmp_path: Path) -> None:
+    (tmp_path / "configs").mkdir()
+    shutil.copy(ROOT / "configs" / "models.yaml", tmp_path / "configs")
+    up = local(state, "up", BATCHYARD_MODELS=str(tmp_path / "configs" / "models.yaml"))
+    assert up.returncode == 1
+    assert "no model can be started" in up.stderr and "there is no file" in up.stderr
