@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from training.examples import ModelName, examples
+from training.generate.verdict import CATEGORIES
 from training.llama import Runner
 from training.template import SYSTEM_TEXT_CLS, Example
 from training.tokens import Tokeniser
@@ -50,9 +51,19 @@ def evaluate(path: Path, model: ModelName, tokeniser: Tokeniser, count: int) -> 
             ids, ended = runner.greedy(tokeniser.prompt(example.system, example.user), tokeniser.end)
             answer = tokeniser.decode(ids)
             score(tally, model, example, answer, ended)
+            if example.system == SYSTEM_TEXT_CLS:
+                tally.add("text_cls.choices", choice(runner, tokeniser, example) == example.answer)
             if answer != example.answer and len(wrong) < 40:
                 wrong.append((example.user, example.answer, answer))
     return Outcome(tally.shares(), dict(sorted(tally.tries.items())), tuple(wrong))
+
+
+def choice(runner: Runner, tokeniser: Tokeniser, example: Example) -> str:
+    """Return the likeliest of the four categories, as an output of the form *choices* would."""
+    prompt = tokeniser.prompt(example.system, example.user)
+    return max(
+        CATEGORIES, key=lambda name: runner.log_probability(prompt, (*tokeniser.encode(name), tokeniser.end))
+    )
 
 
 def score(tally: Tally, model: ModelName, example: Example, answer: str, ended: bool) -> None:

@@ -45,6 +45,7 @@ def add_tokeniser(writer: gguf.GGUFWriter, tokeniser: Tokeniser) -> None:
     writer.add_token_list([token for token, _ in by_id])
     writer.add_token_types(types)
     writer.add_token_merges(tokeniser.merges)
+    writer.add_bos_token_id(tokeniser.special[END])  # never added; unset, llama.cpp would assume token 11
     writer.add_eos_token_id(tokeniser.special[END])
     writer.add_eot_token_id(tokeniser.special[END])
     writer.add_pad_token_id(tokeniser.special[PAD])

@@ -91,6 +91,15 @@ class Runner:
             token = int(self._step((token,)).argmax())
         return chosen, token == end
 
+    def log_probability(self, prompt: Sequence[int], continuation: Sequence[int]) -> float:
+        """Return the natural-log probability of a continuation right after a prompt."""
+        total, logits = 0.0, self.logits(prompt)
+        for token in continuation:
+            peak = float(logits.max())
+            total += float(logits[token]) - peak - float(np.log(np.exp(logits - peak).sum()))
+            logits = self._step((token,))
+        return total
+
     def _step(self, ids: Sequence[int]) -> Logits:
         tokens = (llama_cpp.llama_token * len(ids))(*ids)
         status = llama_cpp.llama_decode(self._context, llama_cpp.llama_batch_get_one(tokens, len(ids)))
