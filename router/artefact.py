@@ -15,28 +15,17 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from batchyard.errors import InvalidConfig
 from batchyard.job import Name
+from router.baselines import Baselines
+from router.characters import character_grams
 from router.classifier import Classifier
-from router.features import vocabulary
+from router.features import Vocabulary
 from router.normalise import NORMALISER
+from router.words import word_grams
 
 FORMAT = 1
 ARRAYS = "classifier.npz"
 METADATA = "classifier.json"
 _RETRAIN = "train again: python -m router train training/data/routing_train.jsonl"
-
-
-class Baselines(BaseModel):
-    """What a router that does not read the text would do; learned from the same rows.
-
-    `majority` is the most frequent task; a text of up to `lengths[i]` characters (the last one: any more) is
-    given the task `by_length[i]`.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    majority: str
-    lengths: tuple[int, ...]
-    by_length: tuple[str, ...]
 
 
 class Metadata(BaseModel):
@@ -60,8 +49,8 @@ def save(folder: Path, classifier: Classifier, baselines: Baselines, training: d
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
-        ngrams=np.array(classifier.vocabulary.ngrams),
-        idf=classifier.vocabulary.idf,
+        characters=np.array(classifier.vocabulary.characters.ngrams, dtype=np.str_),
+        words=np.array(classifier.vocabulary.words.ngrams, dtype=np.str_),
         weights=classifier.weights,
         bias=classifier.bias,
     )
@@ -128,21 +117,22 @@ def load(folder: Path) -> Classifier:
         raise _fault(f"is damaged, or not of the same training as {METADATA} beside it", path)
     try:
         with np.load(io.BytesIO(raw), allow_pickle=False) as arrays:
-            ngrams = tuple(arrays["ngrams"].tolist())
-            idf, weights, bias = (arrays[name].astype(np.float32) for name in ("idf", "weights", "bias"))
-        words = vocabulary(ngrams, idf)
+            ngrams = tuple(arrays["characters"].tolist())
+            words = word_grams(arrays["words"].tolist())
+            weights, bias = (arrays[name].astype(np.float32) for name in ("weights", "bias"))
+        vocabulary = Vocabulary(character_grams(ngrams), words)
     except (KeyError, ValueError, OSError, zipfile.BadZipFile) as exc:
         raise _fault(f"does not hold the arrays of a classifier: {exc}", path) from exc
     width = len(metadata.classes) + metadata.rejects
-    if weights.shape != (len(ngrams), width) or bias.shape != (width,) or idf.shape != (len(ngrams),):
+    if weights.shape != (len(vocabulary), width) or bias.shape != (width,):
         raise _fault("the shapes of its arrays do not fit each other", path)
-    if not all(np.isfinite(array).all() for array in (idf, weights, bias)):
+    if not all(np.isfinite(array).all() for array in (weights, bias)):
         raise _fault("has weights that are not finite", path)
-    if words.ngrams != ngrams:
+    if vocabulary.characters.ngrams != ngrams:
         raise _fault("its n-grams are not in the order of their codes", path)
     return Classifier(
         classes=metadata.classes,
-        vocabulary=words,
+        vocabulary=vocabulary,
         weights=weights,
         bias=bias,
         rejects=metadata.rejects,

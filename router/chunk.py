@@ -134,8 +134,9 @@ def _guesses(pending: Sequence[_Pending], classifier: Classifier | None) -> list
     asked = [i for i, item in enumerate(pending) if needs_guess(item.job, item.rule)]
     probabilities = classifier.probabilities([pending[i].job.text for i in asked])
     best = probabilities.argmax(axis=1) if asked else []
-    for i, row, column in zip(asked, probabilities, best, strict=True):
-        guesses[i] = Guess(classifier.classes[column], float(row[column]))
+    scopes = classifier.scope(probabilities) if asked else []
+    for i, row, column, scope in zip(asked, probabilities, best, scopes, strict=True):
+        guesses[i] = Guess(classifier.classes[column], float(row[column]), float(scope))
     return guesses
 
 

@@ -19,11 +19,11 @@ Probabilities = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Classifier:
-    """A multinomial logistic regression over TF-IDF rows.
+    """A multinomial logistic regression over n-grams.
 
     `weights` has shape [n-grams, columns], `bias` [columns]: a column for each of `classes`, and with
     `rejects` one more for what is out of scope. Logits are divided by `temperature` before the softmax. A
-    text whose best class has less than `threshold` is out of scope. `version` names the artefact.
+    text whose `scope` is below `threshold` is out of scope. `version` names the artefact.
     """
 
     classes: tuple[str, ...]
@@ -38,16 +38,26 @@ class Classifier:
     def probabilities(self, texts: Sequence[str]) -> Probabilities:
         """Probability of each class for each text: shape [texts, classes].
 
-        What a row lacks to 1 is the probability of being out of scope (nothing without `rejects`).
+        What a row lacks to 1 is the probability of being out of scope (nothing without `rejects`). A text
+        in which nothing is known has zeros.
         """
-        parts = [
-            softmax(self.logits(self.vocabulary.rows(part)) / self.temperature)[:, : len(self.classes)]
-            for part in _parts(texts)
-        ]
+        parts = [self._probabilities(self.vocabulary.rows(part)) for part in _parts(texts)]
         return np.concatenate(parts) if parts else np.zeros((0, len(self.classes)))
 
+    def scope(self, probabilities: Probabilities) -> Probabilities:
+        """How sure it is that each text is in scope at all, 0–1, from the rows of `probabilities`.
+
+        With `rejects` what the classes have together, else what the best class has.
+        """
+        return np.asarray(probabilities.sum(axis=1) if self.rejects else probabilities.max(axis=1))
+
+    def _probabilities(self, rows: Rows) -> Probabilities:
+        found = softmax(self.logits(rows) / self.temperature)[:, : len(self.classes)]
+        found[rows.starts[:-1] == rows.starts[1:]] = 0.0
+        return found
+
     def logits(self, rows: Rows) -> Probabilities:
-        """Logits of TF-IDF rows, before the temperature: shape [rows, classes]."""
+        """Logits of rows, before the temperature: shape [rows, classes]."""
         sums = np.tile(self.bias.astype(np.float64), (len(rows.starts) - 1, 1))
         filled = rows.starts[:-1] < rows.starts[1:]  # reduceat would give an empty row its successor's value
         if filled.any():
@@ -61,7 +71,7 @@ class Classifier:
         weights = self.weights[rows.columns]
         gain = rows.values * (weights[:, self.classes.index(label)] - weights.mean(axis=1))
         best = np.argsort(-gain)[:most]
-        return [(self.vocabulary.ngrams[rows.columns[i]], float(gain[i])) for i in best if gain[i] > 0]
+        return [(self.vocabulary.name(int(rows.columns[i])), float(gain[i])) for i in best if gain[i] > 0]
 
 
 def _parts(texts: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -13,7 +13,7 @@ from typing import Any
 from batchyard.errors import YardError
 from batchyard.settings import load_settings
 from router import artefact
-from router.report import Report, as_text, evaluate
+from router.report import as_text, evaluate
 from router.rows import read_rows
 
 ARTEFACT = Path("models/router")
@@ -41,6 +41,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--out", type=Path, default=ARTEFACT, help="folder of the artefact [%(default)s]")
     command.add_argument("--test", type=Path, help="held-out rows to report on")
+    command.add_argument(
+        "--refuse", type=float, help="share of out-of-scope rows to refuse, 0 to 1 [balanced]"
+    )
     command.set_defaults(run=_train)
 
     command = commands.add_parser("evaluate", help="report what the classifier is worth on labelled rows")
@@ -71,24 +74,28 @@ def _train(options: argparse.Namespace) -> int:
 
     rows = read_rows(options.rows)
     test = read_rows(options.test) if options.test else None
-    how = Options()
+    how = Options(refuse=options.refuse)
     trained = train(rows, how)
     training: dict[str, Any] = {
         "file": options.rows.name,
         "sha256": hashlib.sha256(options.rows.read_bytes()).hexdigest(),
         "rows": len(rows),
         "options": dataclasses.asdict(how) | {"orders": list(how.orders)},
-        "validation": trained.validation,
+        "validation": _plain({"accuracy": trained.accuracy} | dataclasses.asdict(trained.threshold)),
     }
     if test is not None:
         report = evaluate(trained.classifier, trained.baselines, test)
-        training["held_out"] = {"file": options.test.name} | _figures(report)
+        training["held_out"] = {"file": options.test.name} | _plain(dataclasses.asdict(report))
     version = artefact.save(options.out, trained.classifier, trained.baselines, training)
     size = sum((options.out / name).stat().st_size for name in (artefact.ARRAYS, artefact.METADATA))
     print(
         f"classifier {version} in {options.out}: {len(trained.classifier.vocabulary):,} n-grams, {size:,} B"
     )
-    print("validation, wordings left out: " + ", ".join(f"{k} {v}" for k, v in trained.validation.items()))
+    refused = "–" if trained.threshold.refused is None else f"{trained.threshold.refused:.2%}"
+    print(
+        f"on left-out wordings: accuracy {trained.accuracy:.2%}; at threshold {trained.threshold.at:.3f} "
+        f"{trained.threshold.kept:.2%} accepted and right, {refused} of out of scope refused"
+    )
     if test is not None:
         print(f"\nheld out: {options.test}\n{as_text(report)}")
     return 0
@@ -98,7 +105,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     rows = read_rows(options.rows)
     classifier = artefact.load(options.artefact)
     report = evaluate(classifier, artefact.load_metadata(options.artefact).baselines, rows)
-    print(json.dumps(_figures(report), indent=2) if options.json else as_text(report))
+    print(json.dumps(_plain(dataclasses.asdict(report)), indent=2) if options.json else as_text(report))
     return 0
 
 
@@ -130,9 +137,7 @@ def _worker(_options: argparse.Namespace) -> int:
     return 0
 
 
-def _figures(report: Report) -> dict[str, Any]:
-    """The report as plain data, shares to four places."""
-    rounded: dict[str, Any] = json.loads(
-        json.dumps(dataclasses.asdict(report)), parse_float=lambda text: round(float(text), 4)
-    )
+def _plain(data: dict[str, Any]) -> dict[str, Any]:
+    """As JSON has it, numbers to four places."""
+    rounded: dict[str, Any] = json.loads(json.dumps(data), parse_float=lambda text: round(float(text), 4))
     return rounded

@@ -15,7 +15,7 @@ from router.policy import Conditions, Policy, Rule
 @dataclass(frozen=True, slots=True)
 class Yard:
     """What decisions are made by: policy, catalogue, the models of each task (best first), and what names the
-    classifier (None without one) with the probability below which a job is out of scope."""
+    classifier (None without one) with the probability of being in scope that a job must have."""
 
     policy: Policy
     catalogue: Catalogue
@@ -26,10 +26,11 @@ class Yard:
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """The classifier's best class for a text, and its probability."""
+    """The classifier's best class for a text, its probability, and that of the text being in scope at all."""
 
     task: str
     probability: float
+    scope: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +107,8 @@ def _task(job: Job, rule: Rule | None, guess: Guess | None, yard: Yard) -> _Task
     if guess is None:
         return _Task(default, "default", f"nothing tells the task, so {default}")
     found = f"{guess.task} {guess.probability:.2f}"
-    if guess.probability < yard.threshold:
-        reason = f"out of scope: {found} is below {yard.threshold:.2f}, so {default}"
+    if guess.scope < yard.threshold:
+        reason = f"out of scope: in scope with {guess.scope:.3f}, below {yard.threshold:.3f}, so {default}"
         return _Task(default, "default", reason, guess.probability, True)
     return _Task(guess.task, "classifier", f"classified as {found}", guess.probability)
 

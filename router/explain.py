@@ -40,17 +40,16 @@ def explain(fields: dict[str, Any], metadata: str, settings: Settings) -> str:
 
 def _classified(text: str, classifier: Classifier, threshold: float) -> tuple[Guess, list[str]]:
     row = classifier.probabilities([text])[0]
+    scope = float(classifier.scope(row[None])[0])
     order = (-row).argsort()
     best = classifier.classes[order[0]]
     lines = [f"classifier  {classifier.version}, threshold {threshold:.3f}"]
     lines += [f"  {row[i]:7.4f}  {classifier.classes[i]}" for i in order]
     if classifier.rejects:
-        lines.append(f"  {1 - row.sum():7.4f}  out of scope")
+        lines.append(f"  {1 - scope:7.4f}  out of scope")
     evidence = classifier.evidence(text, best)
-    spoke = (
-        "  ".join(f"{ngram!r} +{gain:.2f}" for ngram, gain in evidence) or "no n-gram of the text is known"
-    )
-    return Guess(best, float(row[order[0]])), [*lines, f"for {best}: {spoke}"]
+    spoke = "  ".join(f"{ngram} +{gain:.2f}" for ngram, gain in evidence) or "no n-gram of the text is known"
+    return Guess(best, float(row[order[0]]), scope), [*lines, f"for {best}: {spoke}"]
 
 
 def _object(text: str) -> dict[str, Any]:

@@ -112,7 +112,7 @@ class ClassifierChoice(_Part):
         Field(
             ge=0,
             le=1,
-            description="Below this probability a job is out of scope; null takes the trained one.",
+            description="Jobs that are in scope with less than this probability go to the default; null takes the trained one.",
         ),
     ] = None
 

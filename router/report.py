@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from router.artefact import Baselines
+from router.baselines import Baselines
 from router.classifier import Classifier
 from router.language import language
 from router.rows import OUT_OF_SCOPE, Row
@@ -55,12 +55,12 @@ class Report:
 def evaluate(classifier: Classifier, baselines: Baselines, rows: Sequence[Row]) -> Report:
     """Score `classifier` on rows with their tasks; a task it never learned counts as wrong."""
     probabilities = classifier.probabilities([row.text for row in rows])
-    confidence = probabilities.max(axis=1)
+    scope = classifier.scope(probabilities)
     predicted = np.array(classifier.classes)[probabilities.argmax(axis=1)]
     truth = np.array([row.task for row in rows])
     inside = truth != OUT_OF_SCOPE
     right = predicted == truth
-    accepted = confidence >= classifier.threshold
+    accepted = scope >= classifier.threshold
     by_class = _by_class(truth[inside], predicted[inside])
     languages = np.array([language(row.text) for row in rows])
     return Report(
@@ -74,14 +74,14 @@ def evaluate(classifier: Classifier, baselines: Baselines, rows: Sequence[Row]) 
             for name in sorted(set(languages.tolist()))
             if (chosen := inside & (languages == name)).any()
         },
-        auroc=auroc(confidence[inside], confidence[~inside]),
+        auroc=auroc(scope[inside], scope[~inside]),
         threshold=classifier.threshold,
         coverage=_share(accepted, inside) or 0.0,
         accuracy_accepted=_share(right, inside & accepted),
         refused=_share(~accepted, ~inside),
         routed_right=float(np.where(inside, right & accepted, ~accepted).mean()),
         majority_accuracy=_share(truth == baselines.majority, inside) or 0.0,
-        length_accuracy=_share(_by_length(baselines, rows) == truth, inside) or 0.0,
+        length_accuracy=_share(baselines.guess_by_length(rows) == truth, inside) or 0.0,
         unknown_tasks=tuple(sorted(set(truth[inside].tolist()) - set(classifier.classes))),
     )
 
@@ -131,11 +131,6 @@ def _by_class(truth: NDArray[np.str_], predicted: NDArray[np.str_]) -> tuple[Cla
         f1 = 2 * both / (there + said)
         scores.append(ClassScore(task, both / said if said else 0.0, both / there, f1, there))
     return tuple(scores)
-
-
-def _by_length(baselines: Baselines, rows: Sequence[Row]) -> NDArray[np.str_]:
-    at = np.searchsorted(baselines.lengths, [len(row.text) for row in rows])
-    return np.array(baselines.by_length)[np.minimum(at, len(baselines.by_length) - 1)]
 
 
 def _share(of: Bools, among: Bools) -> float | None:

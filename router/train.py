@@ -1,56 +1,68 @@
-"""Training: labelled rows in, a classifier with its threshold out. The only file that needs scikit-learn.
+"""Training: labelled rows in, a classifier with its threshold out. Needs scikit-learn.
 
-The threshold is chosen on predictions for wordings that the predicting model has not seen: rows are grouped
-by likeness, and whole groups are left out in turn. Random folds would put two wordings of one template on
-both sides and promise a confidence that new texts do not get.
+Out-of-scope rows are a class of their own (`rejects`): they teach the classifier what in scope does not look
+like, and the probability it gives them decides about scope. The temperature and the threshold are chosen on
+folds whose wordings the predicting model has not seen (see `folds`).
 """
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse  # type: ignore[import-untyped]
-from sklearn.cluster import KMeans
-from sklearn.decomposition import TruncatedSVD
 from sklearn.linear_model import LogisticRegression
 
-from router.artefact import Baselines
+from router.baselines import Baselines, learn_baselines
 from router.classifier import Classifier, Probabilities, softmax
-from router.features import Ints, Vocabulary, learn
+from router.features import Vocabulary, learn
+from router.folds import group_folds
 from router.rows import OUT_OF_SCOPE, InvalidRows, Row
+from router.threshold import Threshold, choose_threshold, fit_temperature
 
 MIN_ROWS = 10
 """Rows a task needs at least."""
+_NEVER = -30.0
+"""Logit of a class that a fold's model has not met."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a classifier is trained; all of it goes into the artefact."""
+    """How a classifier is trained; all of it is kept in the artefact.
+
+    `orders`, `min_texts` and `largest` as in `features.learn`; `c` is scikit-learn's inverse regularisation;
+    `copies` further copies of every row are trained on, in which each n-gram stays with the probability
+    `keep`, so that no single word decides; `refuse` is the share of unseen
+    out-of-scope rows that the threshold must refuse.
+    """
 
     orders: tuple[int, int] = (1, 3)
     min_texts: int = 2
     largest: int = 40_000
     c: float = 10.0
+    copies: int = 4
+    keep: float = 0.3
     folds: int = 5
     groups: int = 15
     seed: int = 0
+    refuse: float = 0.8
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A classifier, the baselines of the same rows, and how the threshold was found."""
+    """A classifier, the baselines of the same rows, the threshold with what it did on left-out wordings (and
+    the accuracy there), and scikit-learn's own model for comparison."""
 
     classifier: Classifier
     baselines: Baselines
-    validation: dict[str, float | int]
+    threshold: Threshold
+    accuracy: float
     logistic: LogisticRegression
-    """scikit-learn's own model, for comparison."""
 
 
 def train(rows: Sequence[Row], options: Options | None = None) -> Trained:
-    """Train on all rows, and choose the threshold on folds of them.
+    """Train on all rows; choose temperature and threshold on folds of them. Same rows, same classifier.
 
     Raises:
         InvalidRows: fewer than two tasks, or a task with too few rows.
@@ -60,82 +72,43 @@ def train(rows: Sequence[Row], options: Options | None = None) -> Trained:
     texts = [row.text for row in rows]
     labels = np.array([row.task for row in rows])
     classes = tuple(sorted(set(labels.tolist()) - {OUT_OF_SCOPE}))
-    columns = (*classes, OUT_OF_SCOPE) if OUT_OF_SCOPE in labels else classes
+    rejects = OUT_OF_SCOPE in labels
+    columns = (*classes, OUT_OF_SCOPE) if rejects else classes
     logits = _unseen_logits(texts, labels, columns, options)
-    temperature = _temperature(logits, labels, columns)
-    inside = softmax(logits / temperature)[:, : len(classes)]
-    threshold, validation = choose_threshold(inside, labels, classes)
-    words, logistic = _fit(texts, labels, options)
-    order = [list(logistic.classes_).index(column) for column in columns]
-    weights, bias = _columns(logistic, order)
+    temperature = fit_temperature(logits, np.array([columns.index(label) for label in labels.tolist()]))
+    vocabulary, logistic = _fit(texts, labels, options)
+    weights, bias = _ordered(logistic, columns)
     classifier = Classifier(
         classes=classes,
-        vocabulary=words,
+        vocabulary=vocabulary,
         weights=weights.astype(np.float32),
         bias=bias.astype(np.float32),
-        rejects=len(columns) > len(classes),
+        rejects=rejects,
         temperature=temperature,
-        threshold=threshold,
-        version="untagged",
+        threshold=0.0,
+        version="unsaved",
     )
-    return Trained(classifier, baselines(rows), validation, logistic)
-
-
-def choose_threshold(
-    probabilities: Probabilities, labels: NDArray[np.str_], classes: Sequence[str]
-) -> tuple[float, dict[str, float | int]]:
-    """The threshold with the best mean of *in scope: right class and accepted* and *out of scope: refused*.
-
-    Without out-of-scope rows, the one that accepts 95 % of the rows that are classified right.
-    """
-    best = probabilities.max(axis=1)
-    right = np.array(classes)[probabilities.argmax(axis=1)] == labels
+    inside = softmax(logits / temperature)[:, : len(classes)]
+    right = np.array(classes)[inside.argmax(axis=1)] == labels
     outside = labels == OUT_OF_SCOPE
-    found: dict[str, float | int] = {
-        "rows": len(labels),
-        "out_of_scope_rows": int(outside.sum()),
-        "accuracy": round(float(right[~outside].mean()), 4),
-    }
-    if not outside.any():
-        return round(float(np.quantile(best[right], 0.05)), 3), found
-    grid = np.arange(1, 1000) / 1000
-    kept = np.array([(right & (best >= at))[~outside].mean() for at in grid])
-    refused = np.array([(best[outside] < at).mean() for at in grid])
-    at = int(np.argmax(kept + refused))
-    found |= {"right_and_accepted": round(float(kept[at]), 4), "refused": round(float(refused[at]), 4)}
-    return float(grid[at]), found
+    threshold = choose_threshold(classifier.scope(inside), right, outside, options.refuse)
+    accuracy = float(right[~outside].mean())
+    classifier = replace(classifier, threshold=threshold.at)
+    return Trained(classifier, learn_baselines(rows), threshold, accuracy, logistic)
 
 
-def baselines(rows: Sequence[Row], bins: int = 20) -> Baselines:
-    """What routers would do that count instead of reading: the majority task, and the majority by length."""
-    inside = [row for row in rows if row.task != OUT_OF_SCOPE]
-    lengths = np.array([len(row.text) for row in inside])
-    edges = sorted(set(np.quantile(lengths, np.linspace(0, 1, bins + 1)[1:]).astype(int).tolist()))
-    of_bin = np.searchsorted(edges, lengths)
-    majority = Counter(row.task for row in inside).most_common(1)[0][0]
-    by_length = [
-        Counter(row.task for row, at in zip(inside, of_bin, strict=True) if at == i).most_common(1)
-        for i in range(len(edges))
-    ]
-    return Baselines(
-        majority=majority,
-        lengths=tuple(edges),
-        by_length=tuple(found[0][0] if found else majority for found in by_length),
-    )
-
-
-def as_sparse(words: Vocabulary, texts: Sequence[str]) -> sparse.csr_matrix:
-    """The TF-IDF rows of texts, as scikit-learn takes them."""
-    rows = words.rows(texts)
-    return sparse.csr_matrix((rows.values, rows.columns, rows.starts), shape=(len(texts), len(words)))
+def as_sparse(vocabulary: Vocabulary, texts: Sequence[str]) -> sparse.csr_matrix:
+    """The rows of texts, as scikit-learn takes them."""
+    rows = vocabulary.rows(texts)
+    shape = (len(texts), len(vocabulary))
+    return sparse.csr_matrix((rows.values, rows.columns, rows.starts), shape=shape)
 
 
 def _check(rows: Sequence[Row]) -> None:
     counts = Counter(row.task for row in rows)
     if len(set(counts) - {OUT_OF_SCOPE}) < 2:
-        raise InvalidRows(
-            f"there are rows of {', '.join(sorted(counts))} only", remedy="give at least two tasks"
-        )
+        there = ", ".join(sorted(counts))
+        raise InvalidRows(f"there are rows of {there} only", remedy="give at least two tasks")
     for task, count in counts.items():
         if count < MIN_ROWS:
             raise InvalidRows(
@@ -146,64 +119,49 @@ def _check(rows: Sequence[Row]) -> None:
 def _fit(
     texts: Sequence[str], labels: NDArray[np.str_], options: Options
 ) -> tuple[Vocabulary, LogisticRegression]:
-    words = learn(texts, options.orders, options.min_texts, options.largest)
-    logistic = LogisticRegression(C=options.c, max_iter=1_000)
-    return words, logistic.fit(as_sparse(words, texts), labels)
+    try:
+        vocabulary = learn(texts, options.orders, options.min_texts, options.largest)
+    except ValueError as exc:
+        raise InvalidRows(f"no features to learn: {exc}", remedy="give more, and more varied rows") from exc
+    matrix = as_sparse(vocabulary, texts)
+    thinned = [_thinned(matrix, options.keep, options.seed + copy) for copy in range(options.copies)]
+    logistic = LogisticRegression(C=options.c, max_iter=1_000, class_weight="balanced")
+    logistic.fit(sparse.vstack([matrix, *thinned]).tocsr(), np.tile(labels, options.copies + 1))
+    return vocabulary, logistic
 
 
-def _columns(logistic: LogisticRegression, order: Sequence[int]) -> tuple[Probabilities, Probabilities]:
+def _thinned(matrix: sparse.csr_matrix, keep: float, seed: int) -> sparse.csr_matrix:
+    """A copy in which each value stays with the probability `keep`, scaled so that sums are as before."""
+    copy = matrix.copy()
+    copy.data = (copy.data * (np.random.default_rng(seed).random(copy.nnz) < keep) / keep).astype(np.float32)
+    copy.eliminate_zeros()
+    return copy
+
+
+def _ordered(logistic: LogisticRegression, columns: Sequence[str]) -> tuple[Probabilities, Probabilities]:
     """Weights [n-grams, columns] and bias [columns]; scikit-learn has one row for two classes."""
     weights, bias = logistic.coef_, logistic.intercept_
     if len(weights) == 1:
-        weights, bias = np.vstack([-weights / 2, weights / 2]), np.concatenate([-bias / 2, bias / 2])
+        weights, bias = np.vstack([-weights, weights]) / 2, np.concatenate([-bias, bias]) / 2
+    order = [list(logistic.classes_).index(column) for column in columns]
     return weights[order].T, bias[order]
 
 
 def _unseen_logits(
     texts: Sequence[str], labels: NDArray[np.str_], columns: Sequence[str], options: Options
 ) -> Probabilities:
-    """Logits [rows, columns] of every row, by a model trained without the row's group."""
-    folds = group_folds(texts, labels, options)
-    logits = np.full((len(texts), len(columns)), -30.0)
+    """Logits [rows, columns] of every row, by a model trained without the rows like it."""
+    vocabulary = learn(texts, options.orders, options.min_texts, 10_000)
+    folds = group_folds(as_sparse(vocabulary, texts), labels, options.folds, options.groups, options.seed)
+    logits = np.full((len(texts), len(columns)), _NEVER)
     for fold in range(options.folds):
         rest = np.flatnonzero(folds != fold).tolist()
         left_out = np.flatnonzero(folds == fold).tolist()
         if not left_out:
             continue
-        words, logistic = _fit([texts[i] for i in rest], labels[rest], options)
+        vocabulary, logistic = _fit([texts[i] for i in rest], labels[rest], options)
         known = [column for column in columns if column in logistic.classes_]
-        order = [list(logistic.classes_).index(column) for column in known]
-        weights, bias = _columns(logistic, order)
-        found = as_sparse(words, [texts[i] for i in left_out]) @ weights + bias
+        weights, bias = _ordered(logistic, known)
+        found = as_sparse(vocabulary, [texts[i] for i in left_out]) @ weights + bias
         logits[np.ix_(left_out, [columns.index(column) for column in known])] = found
     return logits
-
-
-def group_folds(texts: Sequence[str], labels: NDArray[np.str_], options: Options) -> Ints:
-    """A fold for every row, such that rows of one task that are alike share it (k-means over n-grams)."""
-    words = learn(texts, options.orders, max(2, options.min_texts), 10_000)
-    matrix = as_sparse(words, texts)
-    width = max(2, min(50, matrix.shape[1] - 1, matrix.shape[0] - 1))
-    places = TruncatedSVD(width, random_state=options.seed).fit_transform(matrix)
-    folds = np.zeros(len(texts), dtype=np.int64)
-    for task in sorted(set(labels.tolist())):
-        rows = np.flatnonzero(labels == task)
-        count = min(options.groups, max(options.folds, len(rows) // 10))
-        groups = KMeans(count, n_init=1, random_state=options.seed).fit_predict(places[rows])
-        load = np.zeros(options.folds)
-        sizes = np.bincount(groups, minlength=count)
-        for group in np.argsort(-sizes, kind="stable"):
-            emptiest = int(load.argmin())
-            load[emptiest] += sizes[group]
-            folds[rows[groups == group]] = emptiest
-    return folds
-
-
-def _temperature(logits: Probabilities, labels: NDArray[np.str_], columns: Sequence[str]) -> float:
-    """The temperature under which the probabilities of unseen wordings fit best (least log loss)."""
-    truth = np.array([columns.index(label) for label in labels.tolist()])
-    grid = np.geomspace(0.3, 5.0, 60)
-    losses = [
-        -np.log(softmax(logits / at)[np.arange(len(truth)), truth] + 1e-12).mean() for at in grid.tolist()
-    ]
-    return round(float(grid[int(np.argmin(losses))]), 3)
