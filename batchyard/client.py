@@ -94,7 +94,8 @@ class Client:
             IdConflict: the id was used before with another body.
         """
         errors: list[Exception] = []
-        prepared = self._prepare(0, job if job is not None else fields, None)
+        limit = self.settings.max_prompt_bytes
+        prepared = prepare(job if job is not None else fields, self._catalogue(), limit)
         self._push([prepared], lambda _index, _item, exc: errors.append(exc))
         if errors:
             raise errors[0]
@@ -114,8 +115,8 @@ class Client:
         submission harmless. A bad job is reported to `on_error(index, item, error)` and the others go on;
         without `on_error` the jobs before it are submitted and its error is raised.
         """
-        name = batch or new_job_id()
-        new = known = refused = 0
+        name, known = batch or new_job_id(), self._catalogue()
+        new = duplicates = refused = 0
 
         def report(index: int, item: object, exc: Any) -> None:
             nonlocal refused
@@ -124,16 +125,16 @@ class Client:
                 raise exc
             on_error(index, item, exc)
 
+        def prepare_one(index: int, item: object) -> Prepared:
+            return prepare(item, known, self.settings.max_prompt_bytes, name, index)
+
         size = chunk_size or self.settings.chunk_size
         gate = report if on_error is not None else None
-        for chunk in chunks(jobs, size, lambda i, item: self._prepare(i, item, name), gate):
+        for chunk in chunks(jobs, size, prepare_one, gate):
             count, accepted = self._push(chunk, report)
             new += count
-            known += accepted - count
-        return BatchHandle(name, new, known, refused)
-
-    def _prepare(self, index: int, item: object, batch: str | None) -> Prepared:
-        return prepare(item, self._catalogue(), self.settings.max_prompt_bytes, batch, index)
+            duplicates += accepted - count
+        return BatchHandle(name, new, duplicates, refused)
 
     def _push(self, chunk: list[Prepared], report: OnError) -> tuple[int, int]:
         """(new, accepted) of a chunk; what is refused is reported and the rest is pushed."""
