@@ -1,4 +1,4 @@
-"""Routers that do not read: what any classifier must beat. Learned from the same rows, kept in the artefact."""
+"""Routers that do not read: what any classifier must beat. Learned from the same rows."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from router.rows import OUT_OF_SCOPE, Row
 
 
 class Baselines(BaseModel):
-    """`majority` is the most frequent task; a text of up to `lengths[i]` characters (the last one: or more) is
-    given the task `by_length[i]`, the most frequent one among texts of that length."""
+    """`majority` is the most frequent task. A text of up to `lengths[i]` characters (the last one: or more)
+    is given the task `by_length[i]`, the most frequent one among texts of that length."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -27,7 +27,7 @@ class Baselines(BaseModel):
 
 
 def learn_baselines(rows: Sequence[Row], bins: int = 20) -> Baselines:
-    """The baselines of labelled rows, lengths in `bins` of equally many rows; out-of-scope rows are left out."""
+    """The baselines of the rows in scope; lengths fall into up to `bins` bins of equally many rows."""
     inside = [row for row in rows if row.task != OUT_OF_SCOPE]
     lengths = np.array([len(row.text) for row in inside])
     edges = sorted(set(np.quantile(lengths, np.linspace(0, 1, bins + 1)[1:]).astype(int).tolist()))

@@ -129,13 +129,14 @@ def _read(body: object, yard: Yard, now: float, max_prompt_bytes: int) -> _Pendi
 def _guesses(pending: Sequence[_Pending], classifier: Classifier | None) -> list[Guess | None]:
     """The classifier's best class for each job whose task only it can tell."""
     guesses: list[Guess | None] = [None] * len(pending)
-    if classifier is None:
-        return guesses
     asked = [i for i, item in enumerate(pending) if needs_guess(item.job, item.rule)]
+    if classifier is None or not asked:
+        return guesses
     probabilities = classifier.probabilities([pending[i].job.text for i in asked])
-    best = probabilities.argmax(axis=1) if asked else []
-    scopes = classifier.scope(probabilities) if asked else []
-    for i, row, column, scope in zip(asked, probabilities, best, scopes, strict=True):
+    best = probabilities.argmax(axis=1)
+    for i, row, column, scope in zip(
+        asked, probabilities, best, classifier.scope(probabilities), strict=True
+    ):
         guesses[i] = Guess(classifier.classes[column], float(row[column]), float(scope))
     return guesses
 

@@ -42,7 +42,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=Path, default=ARTEFACT, help="folder of the artefact [%(default)s]")
     command.add_argument("--test", type=Path, help="held-out rows to report on")
     command.add_argument(
-        "--refuse", type=float, help="share of out-of-scope rows to refuse, 0 to 1 [balanced]"
+        "--refuse",
+        type=_share,
+        default=0.8,
+        help="share of out-of-scope rows to refuse, 0 to 1 [%(default)s]",
     )
     command.set_defaults(run=_train)
 
@@ -67,6 +70,13 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("worker", help="consume the route queue until told to stop")
     command.set_defaults(run=_worker)
     return parser
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be between 0 and 1, not {text}")
+    return value
 
 
 def _train(options: argparse.Namespace) -> int:

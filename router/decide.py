@@ -110,6 +110,9 @@ def _task(job: Job, rule: Rule | None, guess: Guess | None, yard: Yard) -> _Task
     if guess.scope < yard.threshold:
         reason = f"out of scope: in scope with {guess.scope:.3f}, below {yard.threshold:.3f}, so {default}"
         return _Task(default, "default", reason, guess.probability, True)
+    if job.model != AUTO and guess.task not in yard.catalogue.model(job.model).tasks:
+        reason = f"classified as {found}, which the model {job.model} does not do, so {default}"
+        return _Task(default, "default", reason, guess.probability)
     return _Task(guess.task, "classifier", f"classified as {found}", guess.probability)
 
 

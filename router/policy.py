@@ -112,7 +112,7 @@ class ClassifierChoice(_Part):
         Field(
             ge=0,
             le=1,
-            description="Jobs that are in scope with less than this probability go to the default; null takes the trained one.",
+            description="Probability of being in scope below which a job goes to the default; null: as trained.",
         ),
     ] = None
 
