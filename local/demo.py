@@ -120,8 +120,8 @@ def show(outcome: Outcome, console: Console) -> None:
     """Print the table, and every reason for which a job has no answer."""
     everything = lines(outcome.done)
     console.print(_table(everything, f"{len(outcome.done)} jobs in {outcome.seconds:.1f} s"))
-    console.print("routed, right: of the jobs that carry a label; p50, p95: seconds from submission to")
-    console.print("result, all submitted at once; batch: mean number of jobs that shared a step")
+    console.print("routed, right: of the jobs with a label; p50, p95: seconds from submission, of all")
+    console.print("at once, to the result; batch: mean number of jobs that shared a step")
     for code, count, example in failures(outcome.done):
         console.print(f"{count} failed with {code}, such as {example}", markup=False)
     for index, error in outcome.refused[:_SHOWN_REFUSALS]:
@@ -133,7 +133,7 @@ def show(outcome: Outcome, console: Console) -> None:
 def _table(everything: Sequence[Line], title: str) -> Table:
     """The table within 80 columns; failures have a column only if there are any."""
     failed = everything[-1].failed > 0
-    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
+    table = Table(title=title, box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), title_justify="left")
     for heading in ("task", "model"):
         table.add_column(heading, no_wrap=True)
     for heading in (

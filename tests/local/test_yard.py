@@ -113,9 +113,19 @@ def test_kill_9_of_the_supervisor_leaves_nothing_and_harms_nothing(state: StateD
     assert local(state, "up").returncode == 0
 
 
+LISTEN_TO_SIGINT = (
+    "import os, signal, sys; signal.signal(2, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+)
+"""A shell starts background jobs, and so what a CI starts, deaf to Ctrl-C."""
+
+
 def test_ctrl_c_drains_and_leaves_no_child(state: StateDir) -> None:
     run = subprocess.Popen(
-        command(state, "run"), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", LISTEN_TO_SIGINT, *command(state, "run")],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert run.stdout is not None
     for line in run.stdout:
