@@ -33,13 +33,16 @@ VOCAB_BPE: Final = 2
 class Log:
     """Keeps llama.cpp's last error lines instead of printing everything to the terminal."""
 
+    # the library holds one callback for the whole process and calls it even after a model is gone
+    _installed: Log | None = None
+
     def __init__(self, verbose: bool) -> None:
         self._lines: deque[str] = deque(maxlen=8)
         self._verbose = verbose
         self._level = 0
-        # ctypes does not keep a callback alive by itself
         self._callback = c.llama_log_callback(self._receive)
         c.llama_log_set(self._callback, ctypes.c_void_p(0))
+        Log._installed = self
 
     def _receive(self, level: int, text: bytes, _data: Any) -> None:
         if self._verbose:

@@ -98,13 +98,14 @@ class _Reader:
         out = ""
         while not self._next("]"):
             character = self._take()
-            if character == "\\":
+            plain = character != "\\"
+            if not plain:
                 escaped = self._take()
                 if escaped in _CLASSES:
                     out += _CLASSES[escaped]
                     continue
                 character = _unescaped(escaped)
-            if character == "-" and out and not self.rest.startswith("]"):
+            if plain and character == "-" and out and not self.rest.startswith("]"):
                 out += "-"
                 continue
             if character in '"\\' or ord(character) < 0x20:

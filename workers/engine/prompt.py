@@ -31,6 +31,16 @@ _USER_DEFINED: Final = 1 << 4
 _LSTRIP: Final = 1 << 7
 _RSTRIP: Final = 1 << 8
 _SPACES: Final = " \t\n\v\f\r"
+# whatever the expressions of a template can raise inside the sandbox
+_TEMPLATE_FAILURES: Final = (
+    jinja2.TemplateError,
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
 _PRIVATE: Final = [chr(code) for code in range(0xE000, 0xE100)]
 
 
@@ -168,7 +178,7 @@ def render(template: jinja2.Template, messages: list[dict[str, str]], vocabulary
             eos_token=vocabulary.text_of(vocabulary.eos) if vocabulary.eos >= 0 else "",
             tools=None,
         )
-    except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
+    except _TEMPLATE_FAILURES as error:
         raise EngineError(
             TEMPLATE_FAILED,
             f"the chat template refused these messages: {error}",

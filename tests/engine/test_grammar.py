@@ -1,0 +1,83 @@
+"""GBNF is checked before llama.cpp sees it: what passes here runs there, what it would choke on is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from workers.engine.errors import EngineError
+from workers.engine.grammar import check_grammar
+
+GOOD = [
+    'root ::= "yes" | "no"',
+    'root ::= [a-z]+ [^0-9] [\\]\\[\\-x-]{2,3} . "\\n\\t\\"\\\\" item*\nitem ::= ("a" | \'b\')+'.replace(
+        "'b'", '"b"'
+    ),
+    '# a comment\nroot ::= a b # another\n\na ::= "x" |\n  "y"\nb ::= (\n "1"\n | "2" )\n',
+    'root ::= "\\u5408\\u683c" | "缺陷" | [一-龥]{1,4}',
+    'root ::= expr\nexpr ::= term ("+" term)*\nterm ::= [0-9]+ | "(" expr ")"',
+    'root ::= "a"{3} "b"{1,} "c"{0,2} ""',
+]
+
+BAD = [
+    ("", "no rule named root"),
+    ('other ::= "a"', "no rule named root"),
+    ('root = "a"', "::="),
+    ('root ::= "a', "ends inside"),
+    ("root ::= [a", "ends inside"),
+    ("root ::= []", "empty"),
+    ("root ::= [z-a]", "ends before it begins"),
+    ('root ::= ("a"', "expected )"),
+    ('root ::= "a")', "did not expect"),
+    ('root ::= * "a"', "nothing stands before"),
+    ('root ::= "a"{2,1}', "below its minimum"),
+    ('root ::= "a"{99999}', "above"),
+    ('root ::= "a"{x}', "a number"),
+    ('root ::= "\\q"', "escape"),
+    ("root ::= missing", "not defined"),
+    ('root ::= root "a" | "b"', "left recursion"),
+    ('root ::= a\na ::= b root "x" | "y"\nb ::= c\nc ::= ""', "left recursion"),
+    ('root ::= ("a"?)*', "left recursion"),
+    ("root ::= " + "(" * 100 + '"a"' + ")" * 100, "nested"),
+    ('root ::= "a\0b"', "NUL"),
+    ("root ::= under_score", "did not expect '_'"),
+    ('root ::= "x"\n' + "".join(f'r{n} ::= "x"\n' for n in range(3000)), "more than"),
+    ('root ::= "' + "x" * 600_000 + '"', "longer"),
+]
+
+
+@pytest.mark.parametrize("grammar", GOOD)
+def test_a_sound_grammar_passes_here_and_in_llama(load_tiny: Callable[..., Any], grammar: str) -> None:
+    check_grammar(grammar)
+    load_tiny().make_grammar(grammar).close()
+
+
+@pytest.mark.parametrize(("grammar", "why"), BAD, ids=[why for _, why in BAD])
+def test_what_is_wrong_is_named(grammar: str, why: str) -> None:
+    with pytest.raises(EngineError) as caught:
+        check_grammar(grammar)
+    assert caught.value.code == "grammar_invalid"
+    assert why in caught.value.message
+
+
+def test_the_line_is_named() -> None:
+    with pytest.raises(EngineError, match="line 3"):
+        check_grammar('root ::= a\na ::= "x"\nb ::= "y" )\n')
+
+
+def test_a_refused_token_is_seen_before_it_is_accepted(load_tiny: Callable[..., Any]) -> None:
+    runtime = load_tiny()
+    state = runtime.make_grammar('root ::= "ab" [0-9]')
+    words = runtime.vocabulary
+    a, b, seven = (int(words.tokenise(text)[0]) for text in "ab7")
+    end = next(iter(words.end_tokens))
+    assert state.allows(a)
+    assert not state.allows(b)
+    assert not state.allows(end)
+    for token in (a, b, seven):
+        state.accept(token)
+    assert state.allows(end)
+    assert not state.allows(seven)
+    assert state.allowed(words.tokenise("ab7")).tolist() == [False, False, False]

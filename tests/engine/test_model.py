@@ -1,0 +1,60 @@
+"""Model settings that llama.cpp would meet with an assert are refused before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from workers.engine.errors import EngineError
+from workers.engine.loader import choose_min_shared, choose_unified, plan_shape
+from workers.engine.model import EngineModel
+
+
+def test_null_means_the_default() -> None:
+    model = EngineModel.parse({"model_name": "a", "model_path": "b", "n_ctx": None, "kv_unified": None})
+    assert model.n_ctx == EngineModel("a", "b").n_ctx
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"n_ctx": 0},
+        {"n_slots": 0},
+        {"n_slots": 1000},
+        {"n_batch": "many"},
+        {"n_threads": 0},
+        {"type_k": "q9"},
+        {"flash_attn": "maybe"},
+        {"model_path": ""},
+        {"surprise": 1},
+    ],
+)
+def test_what_cannot_be_is_named(changes: dict[str, Any]) -> None:
+    with pytest.raises(EngineError) as caught:
+        EngineModel.parse({"model_name": "a", "model_path": "b"} | changes)
+    assert caught.value.field == next(iter(changes))
+
+
+@pytest.mark.parametrize("unified", [True, False])
+@pytest.mark.parametrize("slots", [1, 16, 240])
+def test_shapes_stay_within_the_library(unified: bool, slots: int) -> None:
+    settings = EngineModel("a", "b", n_slots=slots, n_batch=8, n_ctx=128)
+    shape, kept, forks = plan_shape(settings, 2, unified=unified, shares=True)
+    assert slots + kept + forks == shape.n_sequences <= 256
+    assert shape.n_batch >= slots
+    assert shape.n_outputs >= shape.n_sequences
+    assert shape.n_cells >= slots * 128
+
+
+def test_small_models_on_a_processor_get_separate_memories() -> None:
+    settings = EngineModel("a", "b")
+    assert not choose_unified(settings, 2_000_000, on_gpu=False)
+    assert choose_unified(settings, 4_000_000_000, on_gpu=False)
+    assert choose_unified(settings, 2_000_000, on_gpu=True)
+    assert choose_unified(EngineModel("a", "b", kv_unified=True), 2_000_000, on_gpu=False)
+
+
+def test_a_long_memory_is_not_copied_for_a_short_beginning() -> None:
+    settings = EngineModel("a", "b", n_ctx=4096)
+    assert choose_min_shared(settings, unified=False) > choose_min_shared(settings, unified=True)

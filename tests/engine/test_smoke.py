@@ -1,0 +1,56 @@
+"""A build that dies on several rows is found out by a child, not by the worker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from workers.engine import smoke
+from workers.engine.errors import EngineError
+from workers.engine.model import EngineModel
+from workers.engine.notebook import Notebook
+
+
+def settings(path: Path) -> EngineModel:
+    return EngineModel("tiny", str(path), n_threads=1)
+
+
+def test_a_real_child_proves_this_build(q4_model: Path, tmp_path: Path) -> None:
+    assert smoke.prove(settings(q4_model), 1, Notebook(tmp_path / "notes.json")) == smoke.SMOKE_OK
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"),
+    [({True: 0}, smoke.SMOKE_OK), ({True: -11, False: 0}, smoke.SMOKE_NO_EXTRA)],
+)
+def test_a_death_by_signal_falls_back_and_is_remembered(
+    q4_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codes: dict[bool, int], expected: str
+) -> None:
+    asked: list[bool] = []
+
+    def child(_settings: EngineModel, _threads: int, *, use_extra_bufts: bool) -> int:
+        asked.append(use_extra_bufts)
+        return codes[use_extra_bufts]
+
+    monkeypatch.setattr(smoke, "_run_child", child)
+    notes = Notebook(tmp_path / "notes.json")
+    for _ in range(2):
+        assert smoke.prove(settings(q4_model), 1, notes) == expected
+    assert asked == list(codes)
+
+
+@pytest.mark.parametrize("code", [-11, 1])
+def test_a_model_that_never_decodes_is_refused(
+    q4_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    monkeypatch.setattr(smoke, "_run_child", lambda *_args, **_named: code)
+    with pytest.raises(EngineError) as caught:
+        smoke.prove(settings(q4_model), 1, Notebook(tmp_path / "notes.json"))
+    assert caught.value.code == "model_file_invalid"
+
+
+def test_the_child_says_when_a_model_does_not_load(tmp_path: Path) -> None:
+    path = tmp_path / "bad.gguf"
+    path.write_bytes(b"GGUF" + bytes(200))
+    assert smoke._run_child(settings(path), 1, use_extra_bufts=True) == 1
