@@ -195,17 +195,17 @@ def _counters(status: "BatchStatus") -> str:
 def _results(arguments: argparse.Namespace) -> int:
     from batchyard.cli_output import result_lines
 
-    timeout = arguments.timeout if arguments.follow or arguments.timeout is not None else 0.0
+    waits = arguments.follow or arguments.timeout is not None
     with _client() as client, result_lines(arguments.output) as lines:
         try:
-            for result in client.results(arguments.batch, timeout=timeout):
+            for result in client.results(arguments.batch, timeout=arguments.timeout if waits else 0.0):
                 lines.write(result)
         except ResultTimeout:
-            if arguments.follow or arguments.timeout is not None:
+            if waits:
+                print(f"{lines.written} results written", file=sys.stderr)
                 raise
-        finally:
-            print(f"{lines.written} results written", file=sys.stderr)
         status = client.batch(arguments.batch)
+        print(f"{lines.written} results written", file=sys.stderr)
         if status.done < status.total:
             print(f"{status.total - status.done} jobs are open; run again, or with --follow", file=sys.stderr)
     return 0
