@@ -50,6 +50,7 @@ class Engine:
         self._intake = Intake(runtime)
         self._waiting: WaitingLine[Sequence] = WaitingLine()
         self._known: dict[str, Sequence] = {}
+        self._deadlines: dict[str, float] = {}
         self._running: dict[int, Sequence] = {}
         self._decoding: list[int] = []
         self._sources: dict[int, tuple[Sequence, int]] = {}
@@ -81,6 +82,8 @@ class Engine:
             self._report(name, error)
             return
         self._known[name] = sequence
+        if sequence.request.deadline is not None:
+            self._deadlines[name] = sequence.request.deadline
         self._waiting.push(name, sequence.request.priority, sequence)
 
     def cancel(self, name: str) -> None:
@@ -111,12 +114,10 @@ class Engine:
             self._sample(ids)
 
     def _expire(self) -> None:
-        late = [
-            one
-            for one in self._known.values()
-            if one.request.deadline is not None and one.request.deadline <= self._wall()
-        ]
-        for one in late:
+        if not self._deadlines:
+            return
+        now = self._wall()
+        for one in [self._known[name] for name, deadline in self._deadlines.items() if deadline <= now]:
             self._fail(one, EngineError(DEADLINE_EXCEEDED, "the job's deadline passed before it was done"))
 
     def _admit(self) -> None:
@@ -288,7 +289,7 @@ class Engine:
 
     def _extend(self, one: Sequence, row: Logits, best: int, normaliser: float) -> None:
         try:
-            token = best if one.plain else one.draw(row)
+            token = one.draw(row, best)
         except EngineError as error:
             self._fail(one, error)
             return
@@ -341,6 +342,7 @@ class Engine:
 
     def _leave(self, one: Sequence) -> None:
         del self._known[one.request.id]
+        self._deadlines.pop(one.request.id, None)
         one.close()
         if one.slot < 0:
             return

@@ -320,29 +320,22 @@ class GrammarState:
         if not self._pointer:
             raise ValueError("llama.cpp refused the grammar")
         self._one = np.zeros(1, _TOKEN_DATA)
-        self._accepted_end = False
+        self._one_array = _token_array(self._one)
+        self._one_reference = ctypes.byref(self._one_array)
 
     def allows(self, token: int) -> bool:
         """Whether `token` may come next (0.01 ms, against 32 ms for a whole large vocabulary)."""
-        self._one["id"] = token
-        self._one["logit"] = 0.0
-        self._apply(self._one)
-        return bool(self._one["logit"][0] == 0.0)
+        self._one[0] = (token, 0.0, 0.0)
+        c.llama_sampler_apply(self._pointer, self._one_reference)
+        return bool(self._one[0][1] == 0.0)
 
     def allowed(self, tokens: Tokens) -> npt.NDArray[np.bool_]:
         """Whether each of `tokens` may come next."""
         data = np.zeros(len(tokens), _TOKEN_DATA)
         data["id"] = tokens
-        self._apply(data)
-        return np.asarray(data["logit"] == 0.0)
-
-    def _apply(self, data: npt.NDArray[Any]) -> None:
-        array: Any = c.llama_token_data_array()
-        array.data = ctypes.cast(data.ctypes.data, ctypes.POINTER(c.llama_token_data))
-        array.size = len(data)
-        array.selected = -1
-        array.sorted = False
+        array = _token_array(data)
         c.llama_sampler_apply(self._pointer, ctypes.byref(array))
+        return np.asarray(data["logit"] == 0.0)
 
     def accept(self, token: int) -> None:
         """Move on by one token that `allows` has accepted."""
@@ -356,6 +349,16 @@ class GrammarState:
 
     def __del__(self) -> None:
         self.close()
+
+
+def _token_array(data: npt.NDArray[Any]) -> Any:
+    """The C struct over candidates that stay alive in `data`."""
+    array: Any = c.llama_token_data_array()
+    array.data = ctypes.cast(data.ctypes.data, ctypes.POINTER(c.llama_token_data))
+    array.size = len(data)
+    array.selected = -1
+    array.sorted = False
+    return array
 
 
 def build_name() -> str:

@@ -41,6 +41,7 @@ _TEMPLATE_FAILURES: Final = (
     ArithmeticError,
     RecursionError,
 )
+_REMEMBERED: Final = 256
 _PRIVATE: Final = [chr(code) for code in range(0xE000, 0xE100)]
 
 
@@ -68,6 +69,7 @@ class PromptBuilder:
         self._vocabulary = vocabulary
         self._capacity = capacity
         self._template = None if template is None else _compile(template)
+        self._seen: dict[str, Tokens] = {}
         self._markers = _markers(vocabulary, template or "")
         self._pattern = _pattern(self._markers)
         self._longest = max((len(marker) for marker in self._markers), default=0)
@@ -150,8 +152,20 @@ class PromptBuilder:
                 raw = raw.lstrip(_SPACES)
             if at + 1 < len(parts) and self._attributes(parts[at + 1]) & _LSTRIP:
                 raw = raw.rstrip(_SPACES)
-            out.extend(self._vocabulary.tokenise(piece) for piece in raw.split(cut) if piece)
+            out.extend(self._tokens_of(piece) for piece in raw.split(cut) if piece)
         return out
+
+    def _tokens_of(self, text: str) -> Tokens:
+        """Tokens of a raw text; instructions come again with every job, so the last few texts are
+        remembered.
+        """
+        known = self._seen.get(text)
+        if known is None:
+            known = self._vocabulary.tokenise(text)
+            if len(self._seen) >= _REMEMBERED:
+                self._seen.clear()
+            self._seen[text] = known
+        return known
 
     def _attributes(self, marker: str) -> int:
         return self._vocabulary.attributes[self._markers[marker]]

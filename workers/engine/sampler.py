@@ -58,27 +58,24 @@ class Sampler:
 
     def __init__(self, sampling: Sampling, seed: int, prompt: npt.NDArray[np.int32]) -> None:
         self._sampling = sampling
-        self._random = np.random.Generator(np.random.PCG64(seed))
+        self.greedy = sampling.temperature == 0.0
+        """Whether the most likely token is always taken."""
+        self.penalised = sampling.penalised
+        """Whether tokens must be noted with `accept`."""
+        self.plain = self.greedy and not self.penalised
+        """Whether an argmax over the raw row is the whole answer."""
+        # a generator costs 20 µs to make, and greedy sequences never draw
+        self._random = None if self.greedy else np.random.Generator(np.random.PCG64(seed))
         self._counts: dict[int, int] = {}
-        if sampling.penalised:
+        if self.penalised:
             # llama.cpp penalises the last 64 tokens, prompt included
             for token in prompt[-64:].tolist():
                 self._counts[token] = self._counts.get(token, 0) + 1
             self._window = prompt[-64:].tolist()
 
-    @property
-    def greedy(self) -> bool:
-        """Whether the most likely token is always taken."""
-        return self._sampling.temperature == 0.0
-
-    @property
-    def plain(self) -> bool:
-        """Greedy and without penalties: an argmax over the raw row is the whole answer."""
-        return self.greedy and not self._sampling.penalised
-
     def accept(self, token: int) -> None:
         """Note a token that was taken, for the penalties."""
-        if not self._sampling.penalised:
+        if not self.penalised:
             return
         self._window.append(token)
         self._counts[token] = self._counts.get(token, 0) + 1
@@ -92,7 +89,7 @@ class Sampler:
         """The row with repeat, frequency and presence penalties: a copy, or the row itself without
         penalties.
         """
-        if not self._sampling.penalised or not self._counts:
+        if not self.penalised or not self._counts:
             return row
         row = row.copy()
         tokens = np.fromiter(self._counts.keys(), np.int64, len(self._counts))
@@ -108,7 +105,7 @@ class Sampler:
         """A token from a row already penalised. Entries of -inf are never drawn while another one is
         finite.
         """
-        if self.greedy:
+        if self._random is None:
             return int(row.argmax())
         tokens, probabilities = self._candidates(row)
         cumulative = np.cumsum(probabilities)

@@ -118,6 +118,7 @@ class Sequence:
         self.order = order
         self.scoring = scoring
         self.sampler = Sampler(request.sampling, seed, prompt)
+        self.wants_top = request.sampling.logprobs or 0
         self.tokens: list[int] = []
         self.log_probabilities: list[float] = []
         self.slot = -1
@@ -129,26 +130,23 @@ class Sequence:
         self._stream = TextStream(request.sampling.stop) if request.sampling.stop else None
         self._top: list[tuple[tuple[str, float], ...]] = []
 
-    @property
-    def plain(self) -> bool:
-        """Whether an argmax over the raw row is the next token."""
-        return self._constraint is None and self.sampler.plain
+    def draw(self, row: Logits, best: int) -> int:
+        """The next token from its row [vocabulary], whose largest entry is `best`.
 
-    @property
-    def wants_top(self) -> int:
-        """How many alternatives each token's log-probabilities list; 0 without."""
-        return self.request.sampling.logprobs or 0
-
-    def draw(self, row: Logits) -> int:
-        """The next token from its row [vocabulary]. Raises EngineError where the grammar leaves no token."""
-        row = self.sampler.penalise(row)
-        token = self.sampler.draw(row)
+        Raises EngineError where the grammar leaves no token.
+        """
+        if self.sampler.plain:
+            token = best
+        else:
+            row = self.sampler.penalise(row)
+            token = self.sampler.draw(row)
         if self._constraint is not None:
             if not self._constraint.allows(token):
                 token = self._draw_allowed(self._constraint, row)
             if token not in self._words.end_tokens:
                 self._constraint.accept(token)
-        self.sampler.accept(token)
+        if self.sampler.penalised:
+            self.sampler.accept(token)
         return token
 
     def _draw_allowed(self, constraint: Constraint, row: Logits) -> int:
