@@ -1,0 +1,119 @@
+"""What the engine is asked for a job, and what its answer becomes."""
+
+import pytest
+
+from batchyard.catalogue import Catalogue, parse_catalogue
+from batchyard.job import Job
+from batchyard.route import Route
+from batchyard.states import State
+from workers.requests import engine_model, engine_request, success
+
+VERDICT = {"type": "json_schema", "schema": {"type": "object"}}
+
+
+@pytest.fixture
+def catalogue() -> Catalogue:
+    return parse_catalogue(
+        {
+            "model_list": [
+                {"model_name": "m", "model_path": "models/m.gguf", "tasks": ["look"], "n_threads": 3}
+            ],
+            "task_list": [
+                {
+                    "task": "look",
+                    "instruction": "Look closely.",
+                    "output": VERDICT,
+                    "sampling": {"max_tokens": 7, "temperature": 0},
+                },
+                {"task": "plain"},
+            ],
+        },
+        "test",
+    )
+
+
+def test_a_silent_job_gets_what_its_task_says(catalogue: Catalogue) -> None:
+    request = engine_request(Job(id="j", prompt="板"), "look", catalogue)
+    assert request["messages"] == [
+        {"role": "system", "content": "Look closely."},
+        {"role": "user", "content": "板"},
+    ]
+    assert request["output"] == VERDICT
+    assert request["sampling"] == {"max_tokens": 7, "temperature": 0.0}
+
+
+def test_what_the_job_says_itself_stands(catalogue: Catalogue) -> None:
+    job = Job.model_validate(
+        {
+            "messages": [{"role": "system", "content": "Mine."}, {"role": "user", "content": "x"}],
+            "sampling": {"max_tokens": 99, "stop": ["\n"]},
+            "output": {"type": "choices", "choices": ["a", "b"]},
+            "priority": "interactive",
+            "deadline": 5.0,
+        }
+    )
+    request = engine_request(job, "look", catalogue)
+    assert [message["content"] for message in request["messages"]] == ["Mine.", "x"]
+    assert request["output"] == {"type": "choices", "choices": ("a", "b")}
+    assert request["sampling"] == {"max_tokens": 99, "temperature": 0.0, "stop": ("\n",)}
+    assert (request["priority"], request["deadline"]) == (0, 5.0)
+
+
+def test_a_raw_prompt_gets_no_template_and_no_instruction(catalogue: Catalogue) -> None:
+    request = engine_request(Job(prompt="<s>as it is", raw=True), "look", catalogue)
+    assert request["prompt"] == "<s>as it is"
+    assert "messages" not in request
+
+
+def test_a_task_without_defaults_or_an_unknown_one_is_free_text(catalogue: Catalogue) -> None:
+    for task in ("plain", "never heard of"):
+        request = engine_request(Job(prompt="x"), task, catalogue)
+        assert request["output"] == {"type": "text"}
+        assert request["messages"] == [{"role": "user", "content": "x"}]
+
+
+def test_the_model_is_found_from_the_root_and_needs_no_gpu(catalogue: Catalogue) -> None:
+    entry = catalogue.model("m")
+    on_cpu = engine_model(entry, "/yard", None, on_gpu=False)
+    assert (on_cpu["model_path"], on_cpu["n_gpu_layers"], on_cpu["n_threads"]) == (
+        "/yard/models/m.gguf",
+        0,
+        3,
+    )
+    on_gpu = engine_model(entry.model_copy(update={"model_path": "/abs.gguf"}), "/yard", 2, on_gpu=True)
+    assert (on_gpu["model_path"], on_gpu["n_gpu_layers"], on_gpu["n_threads"]) == ("/abs.gguf", -1, 2)
+    assert "tasks" not in on_cpu
+
+
+def test_times_add_up_from_submission_to_result() -> None:
+    route = Route(task="look", model="m", by="job", reason="said so", policy="1", queued_s=2.0, seconds=0.5)
+    timings = {
+        "wait_s": 1.0,
+        "prefill_s": 0.1,
+        "decode_s": 0.2,
+        "total_s": 1.3,
+        "mean_batch": 3.0,
+        "steps": 4,
+    }
+    completion = {
+        "text": "ok",
+        "finish_reason": "stop",
+        "usage": {"prompt_tokens": 5, "cached_tokens": 2, "completion_tokens": 1},
+        "timings": timings,
+        "confidence": None,
+        "provenance": {
+            "model_sha256": "a", "quantisation": "Q4", "llama_build": "b", "prompt_sha256": "c", "seed": 7,
+        },
+    }  # fmt: skip
+    result = success(
+        Job(id="j", prompt="x", metadata={"k": 1}), route, completion,
+        worker="w@h", gpu="GPU-1", attempt=2, submitted=100.0, routed=103.0, received=104.0, finished=106.0,
+    )  # fmt: skip
+    assert (result.state, result.text, result.attempt, result.metadata) == (State.SUCCESS, "ok", 2, {"k": 1})
+    assert (result.timings.queue_s, result.timings.broker_s, result.timings.total_s) == (2.0, 1.0, 6.0)
+    assert result.provenance is not None
+    assert (result.provenance.worker, result.provenance.gpu, result.provenance.policy) == (
+        "w@h",
+        "GPU-1",
+        "1",
+    )
