@@ -94,10 +94,10 @@ def test_a_raw_prompt_has_no_template_and_no_control_tokens(words: Any, tiny: An
 @pytest.mark.parametrize(
     ("template", "why"),
     [
-        ("{{ raise_exception('no system role') }}", "no system role"),
+        ("{{ messages }}{{ raise_exception('no system role') }}", "no system role"),
         ("{{ messages[5]['content'] }}", "no element"),
-        ("{{ ''.__class__.__mro__ }}", "unsafe"),
-        ("{% for x in range(10**9) %}{% endfor %}", "range"),
+        ("{{ messages.__class__.__mro__ }}", "unsafe"),
+        ("{% for x in range(10**9) %}{{ messages }}{% endfor %}", "range"),
     ],
 )
 def test_a_template_that_refuses_is_an_error_of_its_own(words: Any, template: str, why: str) -> None:
@@ -109,8 +109,13 @@ def test_a_template_that_refuses_is_an_error_of_its_own(words: Any, template: st
 
 def test_a_broken_template_is_named_when_the_model_loads(words: Any) -> None:
     with pytest.raises(EngineError) as caught:
-        PromptBuilder(words, "{% for %}", 100)
+        PromptBuilder(words, "{% for messages %}", 100)
     assert (caught.value.code, caught.value.field) == ("template_failed", "chat_format")
+
+
+def test_a_format_name_is_no_template(words: Any) -> None:
+    with pytest.raises(EngineError, match="never uses messages"):
+        PromptBuilder(words, "chatml", 100)
 
 
 def test_no_template_at_all(words: Any) -> None:

@@ -171,14 +171,21 @@ def test_whatever_random_weights_write_is_valid(
             assert one["parsed"] == json.loads(one["text"])
 
 
-def test_documents_that_end_visibly() -> None:
-    assert compile_schema({"type": "object"}).closes_itself
-    assert compile_schema(TREE).closes_itself
-    assert compile_schema({"enum": ["a", "b", None]}).closes_itself
-    assert not compile_schema({"type": "integer"}).closes_itself
-    assert not compile_schema({"enum": ["a", 1]}).closes_itself
-    assert not compile_schema(True).closes_itself
-    assert not compile_schema({"anyOf": [{"type": "object"}, {"type": "number"}]}).closes_itself
+@pytest.mark.parametrize(
+    ("schema", "closers"),
+    [
+        ({"type": "object"}, {b"}"}),
+        (TREE, {b"}"}),
+        ({"enum": ["a", True, None]}, {b'"', b"e", b"l"}),
+        ({"type": ["array", "string"]}, {b"]", b'"'}),
+        ({"type": "integer"}, set()),
+        ({"enum": ["a", 1]}, set()),
+        (True, set()),
+        ({"anyOf": [{"type": "object"}, {"type": "number"}]}, set()),
+    ],
+)
+def test_documents_that_end_visibly(schema: Any, closers: set[bytes]) -> None:
+    assert compile_schema(schema).closers == closers
 
 
 REFUSED: list[tuple[Any, str]] = [

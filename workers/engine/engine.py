@@ -213,7 +213,8 @@ class Engine:
             if code == 0:
                 return self._advance(plan)
             self._paths.abandon()
-            if code < 0:
+            # 1 is a full memory, restored; anything else leaves the memory in an unknown state
+            if code != 1:
                 self._give_up(code)
                 return []
             smaller = self._smaller(plan)

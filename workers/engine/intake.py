@@ -51,17 +51,17 @@ class Intake:
         output = request.output
         if isinstance(output, SchemaOutput):
             compiled = compile_schema(output.schema)
-            return self._constrained(compiled.grammar, compiled.closes_itself)
+            return self._constrained(compiled.grammar, compiled.closers)
         if isinstance(output, GrammarOutput):
             check_grammar(output.grammar)
             try:
-                return self._constrained(output.grammar, closes_itself=False)
+                return self._constrained(output.grammar, frozenset())
             except ValueError as error:
                 raise EngineError(GRAMMAR_INVALID, str(error), field="output.grammar") from error
         return None
 
-    def _constrained(self, grammar: str, closes_itself: bool) -> Constraint:
-        return Constraint(self._runtime.make_grammar(grammar), Utf8Gate(self._runtime.utf8), closes_itself)
+    def _constrained(self, grammar: str, closers: frozenset[bytes]) -> Constraint:
+        return Constraint(self._runtime.make_grammar(grammar), Utf8Gate(self._runtime.utf8), closers)
 
     def _scoring(self, request: EngineRequest, room: int) -> Scoring | None:
         if not isinstance(request.output, ChoicesOutput):
@@ -76,6 +76,13 @@ class Intake:
                 f"the choices are not distinct for this model's vocabulary: {error}",
                 field="output.choices",
             ) from error
+        if trie.paths() and not self._runtime.rewinds:
+            raise EngineError(
+                CHOICES_INVALID,
+                "this model's architecture cannot rewind, so only choices of one token can be scored",
+                field="output.choices",
+                remedy="use shorter labels, a grammar, or a transformer model",
+            )
         longest = max(len(label) for label in tokens)
         if longest > room:
             raise EngineError(

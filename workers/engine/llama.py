@@ -142,6 +142,14 @@ class Model:
                 field="model",
                 remedy="check that the file is complete, its architecture supported and the memory enough",
             )
+        if c.llama_model_has_encoder(self._pointer) or not c.llama_model_has_decoder(self._pointer):
+            self.close()
+            raise EngineError(
+                MODEL_FILE_INVALID,
+                f"{settings.model_path} is no text generator: only models with a decoder alone can be served",
+                field="model",
+                remedy="choose a decoder model",
+            )
         self.vocabulary = Vocabulary(c.llama_model_get_vocab(self._pointer))
 
     @property

@@ -50,6 +50,7 @@ class Runtime:
     capacity: int
     unified: bool
     shares_prefixes: bool
+    rewinds: bool
     budget: int
     choice_rows: int
     info: dict[str, Any]
@@ -100,6 +101,7 @@ def load(settings: EngineModel, *, notebook: Notebook | None = None) -> Runtime:
         capacity=capacity,
         unified=unified,
         shares_prefixes=shares,
+        rewinds=facts.copies_prefixes,
         budget=shape.n_batch - _CHOICE_ROWS,
         choice_rows=_CHOICE_ROWS,
         info={

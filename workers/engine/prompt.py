@@ -202,6 +202,13 @@ def render(template: jinja2.Template, messages: list[dict[str, str]], vocabulary
 
 
 def _compile(source: str) -> jinja2.Template:
+    if "messages" not in source:
+        raise EngineError(
+            TEMPLATE_FAILED,
+            f"the chat template {source[:40]!r} never uses messages",
+            field="chat_format",
+            remedy="give a whole Jinja template as chat_format, or null for the model's own",
+        )
     environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
     )

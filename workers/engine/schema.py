@@ -25,15 +25,23 @@ _REFUSED: Final = (
     "propertyNames", "contains", "multipleOf", "$dynamicRef", "$recursiveRef",
 )  # fmt: skip
 _LONGEST_ARRAY: Final = 1000
-_SELF_CLOSING: Final = frozenset(("object", "array", "string", "boolean", "null"))
+_CLOSERS: Final = {
+    "object": frozenset("}"),
+    "array": frozenset("]"),
+    "string": frozenset('"'),
+    "boolean": frozenset("e"),
+    "null": frozenset("l"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class CompiledSchema:
-    """The grammar, and whether its documents end visibly: an object does, a number could go on."""
+    """The grammar, and the last bytes of its documents if they end visibly: an object does, a number does
+    not.
+    """
 
     grammar: str
-    closes_itself: bool
+    closers: frozenset[bytes]
 
 
 def compile_schema(schema: Any) -> CompiledSchema:
@@ -60,7 +68,8 @@ def _compile(text: str) -> CompiledSchema:
         if error.code == SCHEMA_INVALID:
             raise
         raise schema_error("#", f"it compiles to a grammar that cannot run: {error.message}") from error
-    return CompiledSchema(grammar, compiler.closes_itself(schema, frozenset()))
+    closers = compiler.closers(schema, frozenset()) or frozenset()
+    return CompiledSchema(grammar, frozenset(character.encode() for character in closers))
 
 
 def _check_schema(schema: Any) -> None:
@@ -303,20 +312,31 @@ class _Compiler:
             rest = text if at < least else f"({text})?"
         return f'"[" ws {rest} "]"'
 
-    def closes_itself(self, schema: Any, seen: frozenset[str]) -> bool:
-        """Whether every document of a schema ends with a character that cannot be followed by more."""
-        if not isinstance(schema, dict) or not schema:
-            return False
+    def closers(self, schema: Any, seen: frozenset[str]) -> frozenset[str] | None:
+        """The characters a schema's documents end with, None where one could go on as a number can."""
+        if not isinstance(schema, dict) or not schema or "allOf" in schema:
+            return None
         if "$ref" in schema:
             pointer = schema["$ref"]
-            return pointer not in seen and self.closes_itself(self.resolve(pointer, "#"), seen | {pointer})
+            return None if pointer in seen else self.closers(self.resolve(pointer, "#"), seen | {pointer})
         for keyword in ("anyOf", "oneOf"):
             if keyword in schema:
-                return all(self.closes_itself(part, seen) for part in schema[keyword])
+                return _union([self.closers(part, seen) for part in schema[keyword]])
         if "const" in schema or "enum" in schema:
             values = [schema["const"]] if "const" in schema else schema["enum"]
-            return not any(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-        return "allOf" not in schema and set(kinds_of(schema)) <= _SELF_CLOSING
+            if any(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+                return None
+            return frozenset(json.dumps(value)[-1] for value in values)
+        return _union([_CLOSERS.get(kind) for kind in kinds_of(schema)])
+
+
+def _union(parts: list[frozenset[str] | None]) -> frozenset[str] | None:
+    found: frozenset[str] = frozenset()
+    for part in parts:
+        if part is None:
+            return None
+        found |= part
+    return found
 
 
 def _words(text: str) -> list[str]:

@@ -54,13 +54,15 @@ class Words(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """A grammar's state over valid UTF-8, and whether the text is over as soon as it may end, as an object
-    is.
+    """A grammar's state over valid UTF-8.
+
+    `closers` are the bytes after which the text is over as soon as the grammar may end, as an object's
+    brace; none where it could also go on.
     """
 
     grammar: Grammar
     gate: Utf8Gate
-    closes_itself: bool
+    closers: frozenset[bytes]
 
     def allows(self, token: int) -> bool:
         """Whether `token` may come next."""
@@ -183,15 +185,15 @@ class Sequence:
             self._stream.push(self._words.pieces[token])
             if self._stream.stopped:
                 return STOP
-        if self._constraint is not None and self._constraint.closes_itself and self._may_end(token):
+        if self._constraint is not None and self._may_end(self._constraint, token):
             return STOP
         return LENGTH if len(self.tokens) >= self._max_tokens else None
 
-    def _may_end(self, token: int) -> bool:
-        # a JSON document can only end in one of these bytes: the others need no call
-        if self._constraint is None or self._words.pieces[token][-1:] not in (b"}", b"]", b'"', b"e", b"l"):
+    def _may_end(self, constraint: Constraint, token: int) -> bool:
+        # most tokens cannot close a document: only those that can are worth a call
+        if self._words.pieces[token][-1:] not in constraint.closers:
             return False
-        return any(self._constraint.grammar.allows(end) for end in self._words.end_tokens)
+        return any(constraint.grammar.allows(end) for end in self._words.end_tokens)
 
     def text(self) -> str:
         """The text so far, cut before a stop string."""

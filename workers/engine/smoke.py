@@ -11,10 +11,12 @@ its input.
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 import sys
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,11 +48,11 @@ def prove(settings: EngineModel, n_threads: int, notebook: Notebook) -> str:
 
 def library_identity() -> str:
     """Identity of the native libraries, without loading them."""
-    from importlib.util import find_spec
-
+    override = os.environ.get("LLAMA_CPP_LIB_PATH")
     found = find_spec("llama_cpp")
-    folders = list(found.submodule_search_locations or []) if found is not None else []
-    files = sorted(path for folder in folders for path in (Path(folder) / "lib").glob("*.so*"))
+    packages = list(found.submodule_search_locations or []) if found is not None else []
+    folders = [Path(override)] if override else [Path(package) / "lib" for package in packages]
+    files = sorted(path for folder in folders for path in folder.glob("*.so*"))
     return ",".join(f"{path.name}:{path.stat().st_size}:{path.stat().st_mtime_ns}" for path in files)
 
 
