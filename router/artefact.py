@@ -123,13 +123,13 @@ def load(folder: Path) -> Classifier:
         vocabulary = Vocabulary(character_grams(ngrams), words)
     except (KeyError, ValueError, OSError, zipfile.BadZipFile) as exc:
         raise _fault(f"does not hold the arrays of a classifier: {exc}", path) from exc
+    if vocabulary.characters.ngrams != ngrams:
+        raise _fault("its n-grams are not in the order of their codes", path)
     width = len(metadata.classes) + metadata.rejects
     if weights.shape != (len(vocabulary), width) or bias.shape != (width,):
         raise _fault("the shapes of its arrays do not fit each other", path)
     if not all(np.isfinite(array).all() for array in (weights, bias)):
         raise _fault("has weights that are not finite", path)
-    if vocabulary.characters.ngrams != ngrams:
-        raise _fault("its n-grams are not in the order of their codes", path)
     return Classifier(
         classes=metadata.classes,
         vocabulary=vocabulary,

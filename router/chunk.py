@@ -93,10 +93,10 @@ def publications(
     """
     ready: list[Publication] = []
     refused: list[Refused] = []
-    queued_s = max(0.0, now - submitted)
+    times = {"seconds": round(seconds, 6), "queued_s": round(max(0.0, now - submitted), 3)}
     for item in decided:
         try:
-            ready.append(_publication(item, submitted, now, {"seconds": seconds, "queued_s": queued_s}))
+            ready.append(_publication(item, submitted, now, times))
         except (ValueError, OverflowError, OSError, RecursionError) as exc:
             reason = f"no message can be made of it: {type(exc).__name__}: {exc}"
             error = InvalidJob(reason, field=_field(item.job, exc), remedy="correct the value")

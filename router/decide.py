@@ -90,7 +90,7 @@ def decide(job: Job, rule: Rule | None, guess: Guess | None, yard: Yard) -> Rout
         task=task.name,
         model=model,
         by=task.by,
-        confidence=task.confidence,
+        confidence=None if task.confidence is None else round(task.confidence, 4),
         out_of_scope=task.out_of_scope,
         reason=f"{task.reason}; {because}",
         policy=yard.policy.version,

@@ -112,7 +112,7 @@ class ClassifierChoice(_Part):
         Field(
             ge=0,
             le=1,
-            description="Probability of being in scope below which a job goes to the default; null: as trained.",
+            description="A job less likely than this to be in scope goes to the default; null: as trained.",
         ),
     ] = None
 
@@ -217,7 +217,6 @@ def _models_named(policy: Policy) -> list[tuple[str, str]]:
 
 def policy_schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of the policy file."""
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Batchyard routing policy",
-    } | Policy.model_json_schema()
+    schema = Policy.model_json_schema()
+    first = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Batchyard routing policy"}
+    return first | schema | first
