@@ -18,7 +18,6 @@ from batchyard.app import UNACKED
 from batchyard.client import Client
 from batchyard.errors import YardUnavailable
 from batchyard.states import State
-from batchyard.transport import POP
 from batchyard.wire import task_message
 from router import tasks
 from router.service import Outcome, Router, load
@@ -101,11 +100,11 @@ def test_a_chunk_that_a_dead_router_had_taken_is_routed_once(settings, connectio
         process.send_signal(signal.SIGSTOP)
         client.submit_many(jobs, batch="b")
         queue = names.priority_queue(names.ROUTE_QUEUE, 6)
-        taken = connection.eval(
-            POP, 1, queue, f"{UNACKED}:index", UNACKED, repr(time.time()), names.ROUTE_QUEUE
-        )  # what a router does first; this one dies here, after publishing one job
-        assert taken is not None and connection.llen(queue) == 0
-        bodies = json.loads(json.loads(taken[1])["body"])[1]["jobs"]
+        message = connection.rpop(queue)  # as a router takes a chunk; this one dies after publishing one job
+        tag = json.loads(message)["properties"]["delivery_tag"]
+        connection.hset(UNACKED, tag, f'[{message}, "", "{names.ROUTE_QUEUE}"]')
+        connection.zadd(f"{UNACKED}:index", {tag: time.time()})
+        bodies = json.loads(json.loads(message)["body"])[1]["jobs"]
         dead = Router(settings, load(settings))
         dead.route(bodies[:1], time.time())
         dead.close()
