@@ -1,0 +1,28 @@
+"""`python -m benchmarks [NAME] [options]`: one benchmark; without a name, jobs/s through the whole path."""
+
+import runpy
+import sys
+from pathlib import Path
+
+_NOT_COMMANDS = {"__init__", "__main__", "child", "machine", "naive", "reports", "table"}
+
+
+def names() -> list[str]:
+    """The benchmarks there are."""
+    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in _NOT_COMMANDS)
+
+
+def main() -> None:
+    """Run the one named first, else `whole_path`, with the rest of the command line."""
+    there, arguments = names(), sys.argv[1:]
+    name = "whole_path"
+    if arguments and not arguments[0].startswith("-"):
+        name = arguments.pop(0)
+    if name not in there:
+        raise SystemExit(f"no benchmark {name!r}; there are {', '.join(there)}")
+    sys.argv[1:] = arguments
+    runpy.run_module(f"benchmarks.{name}", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+"""Whether batching changes answers: the same greedy prompts in many slots at once and one by one.
+
+    python -m benchmarks.batched_equals_single [--jobs 200] [--slots 16 32] [--json FILE]
+
+Runs the engine as the workers run it, as a child process, without Redis. For each answer that differs it asks
+the single engine again with log-probabilities and shows the first token where the answers part and how close
+the two best tokens were there: a margin near zero means rounding (a batch's matrix products are summed in
+another order), a large one would mean that one job's answer depends on its neighbours, which is a fault.
+Exit status 1 if any margin exceeds `--margin` (natural logarithm).
+"""
+
+import argparse
+import os
+import select
+import sys
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from batchyard import Job, Sampling, Settings
+from batchyard.catalogue import Catalogue, load_catalogue
+from batchyard.errors import EngineLost, YardError
+from benchmarks.child import ROOT
+from benchmarks.machine import this_machine
+from benchmarks.reports import labelled_reports
+from benchmarks.table import aligned, show, write_json
+from workers.engine_process import EngineProcess
+from workers.gpu import choose_gpu, list_gpus
+from workers.requests import engine_request
+from workers.start import start_engine
+
+ANSWER_SECONDS = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One prompt whose answer changed. `agreed` is the text before the answers part; `margin` the distance
+    between the single engine's two best log-probabilities there, None if it could not be found."""
+
+    prompt: str
+    single: str
+    batched: str
+    agreed: str
+    margin: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What engine to start and what to ask it."""
+
+    settings: Settings
+    catalogue: Catalogue
+    model: str
+    task: str
+    gpu: str
+    threads: int | None
+
+
+def start(setup: Setup, slots: int) -> EngineProcess:
+    """An engine with so many slots."""
+    entry = setup.catalogue.model(setup.model).model_copy(update={"n_slots": slots})
+    return start_engine(setup.settings, entry, choose_gpu(list_gpus(), setup.gpu), setup.threads)
+
+
+def completions(
+    engine: EngineProcess, setup: Setup, prompts: Sequence[str], at_once: int, logprobs: int | None = None
+) -> list[dict[str, Any]]:
+    """The engine's completion of each prompt, `at_once` of them in it at any time.
+
+    Raises:
+        EngineLost: it died, refused a prompt, or took longer than `ANSWER_SECONDS` for one step forward.
+    """
+    waiting = deque(enumerate(prompts))
+    inside: set[str] = set()
+    found: dict[str, dict[str, Any]] = {}
+    while waiting or inside:
+        while waiting and len(inside) < at_once:
+            number, prompt = waiting.popleft()
+            sampling = Sampling(temperature=0, logprobs=logprobs)
+            job = Job(id=f"n{number}", task=setup.task, prompt=prompt, sampling=sampling)
+            engine.send({"op": "submit", "request": engine_request(job, setup.task, setup.catalogue)})
+            inside.add(job.id)
+        for frame in _frames(engine):
+            if frame["op"] == "failed":
+                raise EngineLost(f"{frame['id']} failed: {frame['error']['message']}")
+            if frame["op"] == "done":
+                inside.discard(frame["id"])
+                found[frame["id"]] = frame["completion"]
+    return [found[f"n{number}"] for number in range(len(prompts))]
+
+
+def _frames(engine: EngineProcess) -> list[dict[str, Any]]:
+    writers = [engine.write_fd] if engine.unsent else []
+    if select.select([engine], writers, [], ANSWER_SECONDS) == ([], [], []):
+        raise EngineLost(f"no answer for {ANSWER_SECONDS:g} s")
+    engine.flush()
+    frames = engine.read()
+    if frames is None:
+        raise EngineLost("the engine died")
+    return frames
+
+
+def parting(single: Sequence[dict[str, Any]], batched: str) -> tuple[str, float | None]:
+    """Where a batched text leaves the tokens of the single one: the agreed text, and the margin between the
+    two best tokens there. `single` are the token log-probabilities, each with its `top` alternatives."""
+    agreed = ""
+    for token in single:
+        if not batched.startswith(agreed + token["token"]):
+            scores = sorted((other["logprob"] for other in token["top"]), reverse=True)
+            return agreed, scores[0] - scores[1] if len(scores) > 1 else None
+        agreed += token["token"]
+    return agreed, None  # the single answer ended here; the batched one goes on
+
+
+def compare(setup: Setup, prompts: Sequence[str], slots: Sequence[int]) -> dict[int, list[Difference]]:
+    """The differences by number of slots."""
+    single_engine = start(setup, 1)
+    try:
+        single = [str(done["text"]) for done in completions(single_engine, setup, prompts, 1)]
+        found = {}
+        for count in slots:
+            engine = start(setup, count)
+            try:
+                batched = [str(done["text"]) for done in completions(engine, setup, prompts, count)]
+            finally:
+                engine.end()
+            triples = zip(prompts, single, batched, strict=True)
+            found[count] = [
+                _explained(single_engine, setup, prompt, alone, together)
+                for prompt, alone, together in triples
+                if alone != together
+            ]
+    finally:
+        single_engine.end()
+    return found
+
+
+def _explained(engine: EngineProcess, setup: Setup, prompt: str, single: str, batched: str) -> Difference:
+    (again,) = completions(engine, setup, [prompt], 1, logprobs=2)
+    agreed, margin = parting(again["logprobs"] or [], batched)
+    return Difference(prompt, single, batched, agreed, margin)
+
+
+def body_of(found: dict[int, list[Difference]], jobs: int) -> str:
+    """The table, and each difference below it."""
+    rows = []
+    for slots, differences in found.items():
+        margins = [one.margin for one in differences if one.margin is not None]
+        widest = f"{max(margins):.4f}" if margins else "-"
+        rows.append([f"{slots} slots", str(jobs), str(len(differences)), widest])
+    lines = [aligned(["batched in", "prompts", "other text", "widest margin"], rows)]
+    for slots, differences in found.items():
+        for one in differences:
+            margin = "not found" if one.margin is None else f"{one.margin:.4f}"
+            lines += [
+                "",
+                f"{slots} slots: {one.prompt}",
+                f"  one by one: {one.single}",
+                f"  batched:    {one.batched}",
+                f"  same up to: {one.agreed!r}; margin of the two best tokens there: {margin}",
+            ]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Compare and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.batched_equals_single", description=__doc__)
+    parser.add_argument("--jobs", type=int, default=200)
+    parser.add_argument("--slots", type=int, nargs="+", default=[16, 32])
+    parser.add_argument("--model", default="defect_detect")
+    parser.add_argument("--task", default="defect_detect")
+    parser.add_argument("--gpu", default="none", help="UUID, index, auto or none")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--margin", type=float, default=0.1, help="widest margin that rounding may explain")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    machine = this_machine()
+    settings = Settings(models=Path(os.environ.get("BATCHYARD_MODELS", ROOT / "configs/models.yaml")))
+    setup = Setup(
+        settings, load_catalogue(settings.models), arguments.model, arguments.task,
+        arguments.gpu, arguments.threads,
+    )  # fmt: skip
+    prompts = [report.text for report in labelled_reports(arguments.jobs)]
+    try:
+        found = compare(setup, prompts, arguments.slots)
+    except YardError as exc:
+        print(f"error: {exc}", file=sys.stderr)
+        return 2
+    show(f"Batched against one by one, {arguments.model}, greedy", machine, body_of(found, len(prompts)))
+    figures = {str(slots): [asdict(one) for one in differences] for slots, differences in found.items()}
+    write_json(arguments.json, "batched_equals_single", machine, {"jobs": len(prompts), "slots": figures})
+    wide = [one for ones in found.values() for one in ones if one.margin and one.margin > arguments.margin]
+    return 1 if wide else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
