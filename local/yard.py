@@ -85,7 +85,7 @@ def up(state: StateDir, *, tied: bool, limit: float) -> Report:
         raise YardUnavailable("a yard is up here already", field=str(state.path), remedy="take it down first")
     state.clear_report()
     for log in state.logs.glob("*.log"):
-        log.unlink()
+        log.replace(log.with_suffix(".log.1"))
     command = [sys.executable, "-m", "local", "--state-dir", str(state.path.resolve()), "supervise"]
     with state.log("supervisor").open("ab") as log_file:
         process = subprocess.Popen(

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -16,6 +17,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from batchyard.client import Client
+from batchyard.errors import YardUnavailable
+from batchyard.result import Result
+from local.readiness import yard_settings
 from local.state import StateDir
 
 pytestmark = pytest.mark.yard
@@ -158,3 +163,38 @@ def test_no_model_file_at_all_is_said_at_once(state: StateDir, tmp_path: Path) -
     up = local(state, "up", BATCHYARD_MODELS=str(tmp_path / "configs" / "models.yaml"))
     assert up.returncode == 1
     assert "no model can be started" in up.stderr and "there is no file" in up.stderr
+
+
+@pytest.mark.parametrize("victim", ["worker-defect_detect", "redis"])
+def test_a_role_killed_in_the_middle_of_a_batch_loses_no_job(state: StateDir, victim: str) -> None:
+    assert local(state, "up").returncode == 0
+    report = state.read_report()
+    assert report is not None
+    rows = (ROOT / "examples" / "jobs.jsonl").read_text(encoding="utf-8").splitlines()
+    with Client(yard_settings(state)) as client:
+        jobs = [{**json.loads(row), "id": f"chaos.{number}"} for number, row in enumerate(rows)]
+        batch = client.submit_many(jobs, batch="chaos").batch
+        answered = []
+        for result in results_through_outages(client, batch):
+            answered.append(result)
+            if len(answered) == 60:
+                os.kill(next(role.pid for role in report.roles if role.name == victim) or 0, signal.SIGKILL)
+    assert sorted(result.job_id for result in answered) == sorted(job["id"] for job in jobs)
+    assert all(result.ok for result in answered), [result.error for result in answered if not result.ok]
+    after = state.read_report()
+    assert after is not None
+    assert next(role.restarts for role in after.roles if role.name == victim) == 1
+
+
+def results_through_outages(client: Client, batch: str) -> Iterator[Result]:
+    """The results of a batch, going on from the cursor while Redis is away."""
+    cursor, end = "0", time.monotonic() + LIMIT
+    while time.monotonic() < end:
+        results = client.results(batch, after=cursor, timeout=LIMIT)
+        try:
+            for result in results:
+                yield result
+                cursor = results.cursor
+            return
+        except YardUnavailable:
+            time.sleep(0.05)
