@@ -3,8 +3,8 @@
     python -m benchmarks.engine_slots --model models/defect_detect.Q4_K_M.gguf
 
 The engine and the sequential class take turns in one process (A B A B …) with the same threads, prompts
-and lengths, so that what else the machine does hits both; the ratio of the medians is the result. Queue, Redis
-and processes are left out: this is what batching itself gives.
+and lengths, so that what else the machine does hits both; the ratio of the medians is the result. Queue,
+Redis and processes are left out: this is what batching itself gives.
 """
 
 from __future__ import annotations
