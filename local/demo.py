@@ -120,8 +120,8 @@ def show(outcome: Outcome, console: Console) -> None:
     """Print the table, and every reason for which a job has no answer."""
     everything = lines(outcome.done)
     console.print(_table(everything, f"{len(outcome.done)} jobs in {outcome.seconds:.1f} s"))
-    console.print("routed, right: of the jobs with a label; p50, p95: seconds from submission, of all")
-    console.print("at once, to the result; batch: mean number of jobs that shared a step")
+    console.print("routed, right: of the jobs with a label; p50, p95: seconds from submission")
+    console.print("(all at once) to the result; batch: mean number of jobs that shared a step")
     for code, count, example in failures(outcome.done):
         console.print(f"{count} failed with {code}, such as {example}", markup=False)
     for index, error in outcome.refused[:_SHOWN_REFUSALS]:
@@ -133,12 +133,12 @@ def show(outcome: Outcome, console: Console) -> None:
 def _table(everything: Sequence[Line], title: str) -> Table:
     """The table within 80 columns; failures have a column only if there are any."""
     failed = everything[-1].failed > 0
-    table = Table(title=title, box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), title_justify="left")
+    table = Table(title=title, box=SIMPLE_HEAD, show_edge=False, padding=0, title_justify="left")
     for heading in ("task", "model"):
         table.add_column(heading, no_wrap=True)
     for heading in (
         "jobs",
-        *(["failed"] if failed else []),
+        *(["fail"] if failed else []),
         "routed",
         "right",
         "p50",
@@ -159,8 +159,8 @@ def _table(everything: Sequence[Line], title: str) -> Table:
             *([str(line.failed)] if failed else []),
             _percent(*line.routed),
             _percent(*line.answered),
-            _number(line.p50, 2),
-            _number(line.p95, 2),
+            _number(line.p50, 2 if line.p50 < 9.995 else 1),
+            _number(line.p95, 2 if line.p95 < 9.995 else 1),
             _number(line.mean_batch, 1),
             _number(line.per_second, 1),
         )
