@@ -39,7 +39,7 @@ class Classifier:
         """Probability of each class for each text: shape [texts, classes].
 
         What a row lacks to 1 is the probability of being out of scope (nothing without `rejects`). A text
-        in which nothing is known has zeros.
+        in which no word is known has zeros: letters alone say nothing about what it asks.
         """
         parts = [self._probabilities(self.vocabulary.rows(part)) for part in _parts(texts)]
         return np.concatenate(parts) if parts else np.zeros((0, len(self.classes)))
@@ -53,7 +53,7 @@ class Classifier:
 
     def _probabilities(self, rows: Rows) -> Probabilities:
         found = softmax(self.logits(rows) / self.temperature)[:, : len(self.classes)]
-        found[rows.starts[:-1] == rows.starts[1:]] = 0.0
+        found[~rows.known] = 0.0
         return found
 
     def logits(self, rows: Rows) -> Probabilities:

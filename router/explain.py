@@ -48,7 +48,7 @@ def _classified(text: str, classifier: Classifier, threshold: float) -> tuple[Gu
     if classifier.rejects:
         lines.append(f"  {1 - scope:7.4f}  out of scope")
     evidence = classifier.evidence(text, best)
-    spoke = "  ".join(f"{ngram} +{gain:.2f}" for ngram, gain in evidence) or "no n-gram of the text is known"
+    spoke = "  ".join(f"{ngram} +{gain:.2f}" for ngram, gain in evidence) or "nothing"
     return Guess(best, float(row[order[0]]), scope), [*lines, f"for {best}: {spoke}"]
 
 

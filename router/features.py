@@ -21,11 +21,15 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Sparse rows (CSR): row i has `columns[starts[i]:starts[i + 1]]` with `values` beside them."""
+    """Sparse rows (CSR): row i has `columns[starts[i]:starts[i + 1]]` with `values` beside them.
+
+    `known[i]` tells whether text i has any word that the vocabulary knows.
+    """
 
     starts: Ints
     columns: Ints
     values: Floats
+    known: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,26 +48,27 @@ class Vocabulary:
         return repr(self.characters.ngrams[column]) if column < first else self.words.ngrams[column - first]
 
     def rows(self, texts: Sequence[str]) -> Rows:
-        """The rows of raw texts; a text without any known n-gram has an empty one."""
+        """The rows of raw texts."""
         parts = [normalise(text) for text in texts]
-        first = len(self.characters.ngrams)
-        size = len(self)
-        keys, values = [], []
-        for offset, (documents, columns) in (
-            (0, self.characters.find(parts)),
-            (first, self.words.find(parts)),
-        ):
-            found, counts = np.unique(documents * size + columns + offset, return_counts=True)
-            raw = 1.0 + np.log(counts)
-            owners = found // size
-            norms = np.sqrt(np.bincount(owners, weights=raw**2, minlength=len(texts)))
-            keys.append(found)
-            values.append((raw / norms[owners]).astype(np.float32))
-        together = np.concatenate(keys)
-        order = np.argsort(together, kind="stable")
-        together = together[order]
-        starts = np.searchsorted(together, np.arange(len(texts) + 1) * size)
-        return Rows(starts, together % size, np.concatenate(values)[order])
+        words = self.words.find(parts)
+        families = (self.characters.find(parts), (words[0], words[1] + len(self.characters.ngrams)))
+        weighted = [self._weighted(*family, len(texts)) for family in families]
+        keys = np.concatenate([keys for keys, _ in weighted])
+        values = np.concatenate([values for _, values in weighted])
+        order = np.argsort(keys, kind="stable")
+        keys = keys[order]
+        starts = np.searchsorted(keys, np.arange(len(texts) + 1) * len(self))
+        known = np.zeros(len(texts), dtype=np.bool_)
+        known[words[0][self.words.meaningful[words[1]]]] = True
+        return Rows(starts, keys % len(self), values[order], known)
+
+    def _weighted(self, documents: Ints, columns: Ints, texts: int) -> tuple[Ints, Floats]:
+        """The occurrences of one family as sorted keys (text number x size + column) with their values."""
+        keys, counts = np.unique(documents * len(self) + columns, return_counts=True)
+        raw = 1.0 + np.log(counts)
+        owners = keys // len(self)
+        norms = np.sqrt(np.bincount(owners, weights=raw**2, minlength=texts))
+        return keys, (raw / norms[owners]).astype(np.float32)
 
 
 def learn(texts: Sequence[str], orders: tuple[int, int], min_texts: int, largest: int) -> Vocabulary:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from router.characters import Ints
 
@@ -17,6 +18,8 @@ class WordGrams:
 
     ngrams: tuple[str, ...]
     places: dict[str, int]
+    meaningful: NDArray[np.bool_]
+    """Which of `ngrams` are single words of letters: no pair, mark or number."""
 
     def find(self, texts: Sequence[str]) -> tuple[Ints, Ints]:
         """(text number, position in `ngrams`) of every occurrence in normalised texts."""
@@ -39,7 +42,8 @@ def word_grams(ngrams: Sequence[str]) -> WordGrams:
     places = {ngram: at for at, ngram in enumerate(ngrams)}
     if len(places) != len(ngrams):
         raise ValueError("a word is there twice")
-    return WordGrams(tuple(ngrams), places)
+    meaningful = np.array([ngram.isalpha() for ngram in ngrams], dtype=np.bool_)
+    return WordGrams(tuple(ngrams), places, meaningful)
 
 
 def cut_words(text: str) -> Iterator[str]:

@@ -47,11 +47,16 @@ def test_a_text_has_the_same_row_alone_and_in_a_chunk():
         np.testing.assert_array_equal(dense(vocabulary, [text])[0], row)
 
 
-def test_a_text_with_nothing_known_has_an_empty_row_between_others():
-    vocabulary = learn(["aa", "ab"], (1, 2), 1, 100)
-    rows = vocabulary.rows(["ЖЖ", "aa", "ЖЖ", "ab", "ЖЖ"])
-    filled = np.diff(rows.starts) > 1  # the blank at both ends is known
-    assert filled.tolist() == [False, True, False, True, False]
+def test_empty_rows_between_others():
+    rows = learn(["aa", "ab"], (2, 2), 1, 100).rows(["Ж", "aa", "Ж", "ab", "Ж"])
+    assert np.diff(rows.starts).tolist() == [0, 4, 0, 4, 0]  # " a", "aa", "a " and the word
+
+
+def test_only_words_of_letters_make_a_text_known():
+    vocabulary = learn(["solder 12 , 焊"], (1, 1), 1, 100)
+    assert vocabulary.rows(["Solder", "12, 12", "焊", "sold er", ""]).known.tolist() == [
+        True, False, True, False, False
+    ]  # fmt: skip
 
 
 def test_rare_ngrams_are_left_out_and_the_size_is_bounded():
