@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from workers import build_llama
 from workers.build_llama import (
     AMX_OFF,
     cache_key,
@@ -133,3 +134,42 @@ def test_progress_is_read_from_ninja(line: str, counter: tuple[int, int] | None)
 
 def test_progress_text_has_count_and_time() -> None:
     assert progress_text(10, 20, 75.9) == "  [###############...............] 10/20 files, 1:15"
+
+
+def a_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Path:
+    """Run the building step with a shell script in pip's place; its last argument but one is the target."""
+    pip = tmp_path / "python"
+    pip.write_text(f'#!/bin/sh\nfor word; do last="$before"; before="$word"; done\n{script}\n')
+    pip.chmod(0o755)
+    monkeypatch.setattr(build_llama.sys, "executable", str(pip))
+    return build_llama._build("1.2.3", ["-DA=ON", "-DB=x y"], tmp_path / "cache-key")
+
+
+def test_a_build_shows_progress_and_leaves_the_wheel_and_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = 'echo "  [1/2] g++ a"; echo "$CMAKE_ARGS"; echo "  [2/2] g++ b"; touch "$last/made.whl"'
+    wheel = a_build(tmp_path, monkeypatch, script)
+    assert wheel == tmp_path / "cache-key" / "made.whl" and wheel.exists()
+    out = capsys.readouterr().out
+    assert "4-10 minutes" in out and "1/2 files" in out and "2/2 files" in out
+    assert "-DA=ON '-DB=x y'" in (tmp_path / "cache-key.log").read_text()
+    assert not list(tmp_path.glob(".building-*")) and not list(tmp_path.glob(".built-*"))
+
+
+def test_a_failed_build_ends_with_its_log_and_leaves_no_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = "seq 1 100; echo 'fatal error: no space left'; exit 3"
+    with pytest.raises(SystemExit) as failure:
+        a_build(tmp_path, monkeypatch, script)
+    text = str(failure.value)
+    assert "no space left" in text and "exit code 3" in text and str(tmp_path / "cache-key.log") in text
+    assert text.startswith("72\n")  # the last thirty lines
+    assert not (tmp_path / "cache-key").exists()
+
+
+def test_flags_of_the_user_come_last_and_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CMAKE_ARGS", "-DGGML_AVX512=OFF -DX='a b'")
+    options, _nvcc = build_llama._options("cc")
+    assert options[-2:] == ["-DGGML_AVX512=OFF", "-DX=a b"]
