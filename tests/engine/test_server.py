@@ -134,6 +134,16 @@ def test_end_of_the_socket_ends_the_child(start: Callable[[], Child], q4_model: 
     assert child.close() == 0
 
 
+def test_an_interrupt_of_the_whole_group_does_not_end_the_child(
+    start: Callable[[], Child], q4_model: Path
+) -> None:
+    child = start()
+    child.load(q4_model)
+    child.process.send_signal(signal.SIGINT)
+    child.submit("a", "hello")
+    assert child.until("done", "a")["completion"]["text"]
+
+
 def test_an_idle_child_takes_no_steps(start: Callable[[], Child], q4_model: Path) -> None:
     child = start()
     child.load(q4_model)

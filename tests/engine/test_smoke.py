@@ -40,6 +40,11 @@ def test_a_death_by_signal_falls_back_and_is_remembered(
     assert asked == list(codes)
 
 
+def test_a_model_wholly_on_a_gpu_is_not_tried(tmp_path: Path) -> None:
+    model = EngineModel("tiny", str(tmp_path / "absent.gguf"), n_gpu_layers=-1)
+    assert smoke.prove(model, 1, Notebook(tmp_path / "notes.json"), on_gpu=True) == smoke.SMOKE_OK
+
+
 @pytest.mark.parametrize("code", [-11, 1])
 def test_a_model_that_never_decodes_is_refused(
     q4_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import socket
 
 from workers.engine.environment import bound_spinning
@@ -17,6 +18,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m workers.engine", description=__doc__)
     parser.add_argument("--fd", type=int, required=True, help="number of the inherited stream socket")
     options = parser.parse_args()
+    # Ctrl-C reaches the whole group; the parent decides, and its end of the socket tells us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     bound_spinning(os.environ)
     from workers.engine.server import serve
 

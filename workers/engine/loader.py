@@ -64,11 +64,11 @@ def load(settings: EngineModel, *, notebook: Notebook | None = None) -> Runtime:
     path = Path(settings.model_path)
     header = read_header(path)
     n_threads = settings.n_threads or choose_threads()
-    proved = prove(settings, n_threads, notebook)
+    on_gpu = settings.n_gpu_layers != 0 and offloads_to_gpu()
+    proved = prove(settings, n_threads, notebook, on_gpu=on_gpu)
     log = Log(settings.verbose)
     model = Model(settings, use_extra_bufts=proved == SMOKE_OK, log=log)
     facts = model.facts()
-    on_gpu = settings.n_gpu_layers != 0 and offloads_to_gpu()
     unified = choose_unified(settings, path.stat().st_size, on_gpu=on_gpu)
     shares = settings.prefix_cache and facts.copies_prefixes
     shape, kept, forks = plan_shape(settings, n_threads, unified=unified, shares=shares)
@@ -119,6 +119,8 @@ def load(settings: EngineModel, *, notebook: Notebook | None = None) -> Runtime:
             "system_info": system_info(),
             "n_threads": n_threads,
             "smoke": proved,
+            "kv_unified": unified,
+            "prefix_cache": shares,
             "chat_template": prompts.has_template,
         },
         make_grammar=lambda text: GrammarState(model, text),

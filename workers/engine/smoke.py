@@ -30,10 +30,12 @@ _ROWS: Final = (2, 8, 64)
 _TIMEOUT_S: Final = 600.0
 
 
-def prove(settings: EngineModel, n_threads: int, notebook: Notebook) -> str:
-    """SMOKE_OK or SMOKE_NO_EXTRA. Raises EngineError (model_file_invalid) when no setting survives."""
-    # with every layer on a GPU the processor's kernels are not used
-    if settings.n_gpu_layers == -1:
+def prove(settings: EngineModel, n_threads: int, notebook: Notebook, *, on_gpu: bool = False) -> str:
+    """SMOKE_OK or SMOKE_NO_EXTRA. Raises EngineError (model_file_invalid) when no setting survives.
+
+    With every layer on a GPU the processor's kernels are not used, and nothing is tried.
+    """
+    if on_gpu and settings.n_gpu_layers == -1:
         return SMOKE_OK
     key = "|".join(
         (
