@@ -40,10 +40,10 @@ def seconds(duration: str) -> int:
 
 
 def test_file_holds_to_the_compose_specification(compose: dict[str, Any]) -> None:
-    package = pytest.importorskip(
-        "check_jsonschema", reason="carries the schema of the Compose specification"
+    # The package carries a copy of the schema of the Compose specification.
+    text = (files("check_jsonschema") / "builtin_schemas/vendor/compose-spec.json").read_text(
+        encoding="utf-8"
     )
-    text = (files(package) / "builtin_schemas/vendor/compose-spec.json").read_text(encoding="utf-8")
     schema = json.loads(text)
     validator = jsonschema.validators.validator_for(schema)(schema)
     assert [f"{error.json_path}: {error.message}" for error in validator.iter_errors(compose)] == []
