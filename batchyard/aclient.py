@@ -24,7 +24,7 @@ from batchyard.client import (
 )
 from batchyard.errors import ResultTimeout, YardError
 from batchyard.images import check_image
-from batchyard.job import Job, new_job_id
+from batchyard.job import Job
 from batchyard.result import Result
 from batchyard.settings import Settings, load_settings
 from batchyard.states import State
@@ -33,6 +33,7 @@ from batchyard.submission import (
     Known,
     OnError,
     Prepared,
+    batch_name,
     chunks,
     prepare,
     without_conflicts,
@@ -91,7 +92,7 @@ class AsyncClient:
         on_error: OnError | None = None,
     ) -> BatchHandle:
         """Submit any number of jobs as one batch; see `Client.submit_many`."""
-        name, known = batch or new_job_id(), await self._catalogue()
+        name, known = batch_name(batch), await self._catalogue()
         new = duplicates = refused = 0
 
         def report(index: int, item: object, exc: YardError) -> None:

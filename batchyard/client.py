@@ -14,7 +14,7 @@ from redis.retry import Retry
 from batchyard import names, store
 from batchyard.errors import JobCancelled, ResultTimeout, UnknownJob
 from batchyard.images import check_image
-from batchyard.job import Job, new_job_id
+from batchyard.job import Job
 from batchyard.result import ErrorInfo, Result
 from batchyard.settings import Settings, load_settings
 from batchyard.states import State
@@ -23,6 +23,7 @@ from batchyard.submission import (
     Known,
     OnError,
     Prepared,
+    batch_name,
     chunks,
     prepare,
     without_conflicts,
@@ -115,7 +116,7 @@ class Client:
         submission harmless. A bad job is reported to `on_error(index, item, error)` and the others go on;
         without `on_error` the jobs before it are submitted and its error is raised.
         """
-        name, known = batch or new_job_id(), self._catalogue()
+        name, known = batch_name(batch), self._catalogue()
         new = duplicates = refused = 0
 
         def report(index: int, item: object, exc: Any) -> None:

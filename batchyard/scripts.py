@@ -6,14 +6,19 @@ supported (kombu does not support it either), so keys may be computed inside.
 
 SUBMIT = """
 -- ttl, batch, now, list, message, result key prefix, claim key prefix, bell, n, (job id, digest) * n
--- Claims the ids and pushes one router message. All or nothing: {0, conflicting ids} or {1, new jobs}.
+-- Claims the ids and pushes one router message. All or nothing: {0, positions from 0 of the jobs whose id
+-- has another body, in Redis or earlier in this chunk} or {1, number of new jobs}.
 local ttl, batch, n = ARGV[1], ARGV[2], tonumber(ARGV[9])
-local conflicts, fresh = {}, {}
+local conflicts, fresh, seen = {}, {}, {}
 for i = 0, n - 1 do
   local id, claim = ARGV[10 + 2 * i], ARGV[11 + 2 * i] .. ' ' .. batch
-  local claimed = redis.call('GET', ARGV[7] .. id)
-  if not claimed then fresh[#fresh + 1] = {id, claim}
-  elseif claimed ~= claim then conflicts[#conflicts + 1] = id end
+  local claimed = seen[id] or redis.call('GET', ARGV[7] .. id)
+  if not claimed then
+    fresh[#fresh + 1] = {id, claim}
+    seen[id] = claim
+  elseif claimed ~= claim then
+    conflicts[#conflicts + 1] = i
+  end
 end
 if #conflicts > 0 then return {0, conflicts} end
 if #fresh == 0 then return {1, 0} end

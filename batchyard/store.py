@@ -28,10 +28,11 @@ Op = Generator[Commands, list[Any], T]
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """What became of one chunk: how many jobs were new, and the ids that clash with another body."""
+    """What became of one chunk: how many jobs were new, or the positions of those whose id has another body
+    (then nothing was queued)."""
 
     new: int
-    conflicts: tuple[str, ...]
+    conflicts: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ def submit(chunk: Sequence[Prepared], ttl: int) -> Op[Submitted]:
         )
     ]  # fmt: skip
     if int(reply[0]) == 0:
-        return Submitted(0, tuple(_text(job_id) for job_id in reply[1]))
+        return Submitted(0, tuple(int(position) for position in reply[1]))
     return Submitted(int(reply[1]), ())
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from batchyard.errors import IdConflict, InvalidJob, YardError, shown
-from batchyard.job import Job, parse_job
+from batchyard.job import Job, new_job_id, parse_job
 from batchyard.names import AUTO
 from batchyard.wire import dumps
 
@@ -140,10 +140,20 @@ def without_missing(chunk: list[Prepared], missing: set[str], report: OnError) -
     return [job for job in chunk if not missing.intersection(job.images)]
 
 
-def without_conflicts(chunk: list[Prepared], ids: Iterable[str], report: OnError) -> list[Prepared]:
-    """The jobs whose id is not among `ids`; each other one is reported as a conflict."""
-    clash = set(ids)
-    for job in chunk:
-        if job.id in clash:
-            report(job.index, job.id, id_conflict(job.id))
-    return [job for job in chunk if job.id not in clash]
+def without_conflicts(chunk: list[Prepared], positions: Iterable[int], report: OnError) -> list[Prepared]:
+    """The jobs that do not stand at one of `positions`; each other one is reported as a conflict."""
+    clash = set(positions)
+    for position in sorted(clash):
+        report(chunk[position].index, chunk[position].id, id_conflict(chunk[position].id))
+    return [job for position, job in enumerate(chunk) if position not in clash]
+
+
+def batch_name(batch: str | None) -> str:
+    """The name of a batch: the one given, checked, or a new one.
+
+    Raises:
+        InvalidJob: it is no name.
+    """
+    if batch is None:
+        return new_job_id()
+    return parse_job({"batch": batch, "prompt": "-"}).batch or ""

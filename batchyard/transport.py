@@ -62,6 +62,14 @@ class QoS(stock.QoS):
     def append(self, message: Any, delivery_tag: str) -> None:
         virtual.QoS.append(self, message, delivery_tag)
 
+    def restore_unacked_once(self, stderr: Any = None) -> None:
+        """At the end of a channel give its messages back, unless its connection is gone: then their leases
+        end by themselves, and asking Redis would only raise."""
+        if self.channel.connection.client is None:
+            self._on_collect.cancel()
+            return
+        super().restore_unacked_once(stderr)
+
     def renew(self) -> None:
         """Renew the lease of every message this consumer still holds."""
         tags = [tag for tag in list(self._delivered) if tag not in self._dirty]

@@ -69,6 +69,23 @@ def test_one_id_with_two_bodies_is_refused_and_the_first_stands(client: Client, 
     assert len(chunks_queued(raw)) == 1
 
 
+def test_one_id_twice_in_one_chunk_is_one_job_or_a_conflict(client: Client, raw: redis.Redis) -> None:
+    same = {"id": "t", "prompt": "x"}
+    assert client.submit_many([same, same], batch="t1").submitted == 1
+    assert client.batch("t1").total == 1
+    faults: list[int] = []
+    items = [{"id": "u", "prompt": "first"}, {"id": "u", "prompt": "second"}, {"prompt": "other"}]
+    handle = client.submit_many(items, batch="t2", on_error=lambda index, _item, _error: faults.append(index))
+    assert (handle.submitted, faults) == (2, [1])
+    assert {job["prompt"] for chunk in chunks_queued(raw) for job in chunk} == {"x", "first", "other"}
+
+
+def test_a_batch_is_named_like_everything_else(client: Client) -> None:
+    with pytest.raises(InvalidJob) as caught:
+        client.submit_many([{"prompt": "x"}], batch="a b")
+    assert caught.value.field == "batch"
+
+
 def test_bad_items_are_reported_with_their_position_and_the_others_go_on(
     client: Client, raw: redis.Redis
 ) -> None:
