@@ -8,6 +8,7 @@ the stated preconditions; the methods here check those that cost nothing.
 from __future__ import annotations
 
 import ctypes
+import sys
 from collections import deque
 from dataclasses import dataclass
 from typing import Any, Final
@@ -26,8 +27,6 @@ Logits = npt.NDArray[np.float32]
 _TOKEN_DATA: Final = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 _SPLIT_MODES: Final = {"none": 0, "layer": 1, "row": 2}
 _ERROR_LEVEL: Final = 4
-VOCAB_SPM: Final = 1
-VOCAB_BPE: Final = 2
 
 
 class Log:
@@ -46,7 +45,7 @@ class Log:
 
     def _receive(self, level: int, text: bytes, _data: Any) -> None:
         if self._verbose:
-            print(text.decode("utf-8", "replace"), end="", flush=True)
+            sys.stderr.write(text.decode("utf-8", "replace"))
         # level 5 continues the line before
         self._level = self._level if level == 5 else level
         if self._level == _ERROR_LEVEL and text.strip():
@@ -64,7 +63,6 @@ class ModelFacts:
     n_vocab: int
     n_ctx_train: int
     n_params: int
-    description: str
     chat_template: str | None
     copies_prefixes: bool
     """Whether a leading part of one sequence's memory can be given to another one."""
@@ -76,7 +74,6 @@ class Vocabulary:
     def __init__(self, pointer: Any) -> None:
         self._pointer = pointer
         self.size = int(c.llama_vocab_n_tokens(pointer))
-        self.kind = int(c.llama_vocab_type(pointer))
         self.bos = int(c.llama_vocab_bos(pointer))
         self.eos = int(c.llama_vocab_eos(pointer))
         self.adds_bos = bool(c.llama_vocab_get_add_bos(pointer)) and self.bos >= 0
@@ -159,15 +156,12 @@ class Model:
 
     def facts(self) -> ModelFacts:
         """Read the model's own description."""
-        buffer = ctypes.create_string_buffer(256)
-        c.llama_model_desc(self._pointer, buffer, len(buffer))
         template = c.llama_model_chat_template(self._pointer, None)
         recurrent = bool(c.llama_model_is_recurrent(self._pointer) or c.llama_model_is_hybrid(self._pointer))
         return ModelFacts(
             n_vocab=self.vocabulary.size,
             n_ctx_train=int(c.llama_model_n_ctx_train(self._pointer)),
             n_params=int(c.llama_model_n_params(self._pointer)),
-            description=buffer.value.decode("utf-8", "replace"),
             chat_template=template.decode("utf-8", "replace") if template else None,
             copies_prefixes=not recurrent,
         )
@@ -305,10 +299,6 @@ class Context:
     def clear(self) -> None:
         """Forget every sequence."""
         c.llama_memory_clear(self._memory, False)
-
-    def last_position(self, sequence: int) -> int:
-        """The highest position in memory, -1 for an empty sequence."""
-        return int(c.llama_memory_seq_pos_max(self._memory, sequence))
 
     def close(self) -> None:
         """Free the C memory."""
