@@ -212,7 +212,5 @@ def _filled(data: Any, where: str) -> Any:
 def catalogue_schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of the catalogue file."""
     schema = Catalogue.model_json_schema(by_alias=True)
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Batchyard model catalogue",
-    } | schema
+    own = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Batchyard model catalogue"}
+    return own | {key: value for key, value in schema.items() if key not in own}

@@ -132,11 +132,14 @@ class EngineLost(YardError):
 
 
 def error_of(code: str, message: str, **rest: Any) -> YardError:
-    """The error class that a stored `code` belongs to, rebuilt. Unknown codes are `JobFailed`."""
-    classes: tuple[type[YardError], ...] = (
-        IdConflict, InvalidJob, YardUnavailable, RouteFailed, JobCancelled, JobExpired, EngineLost
-    )  # fmt: skip
-    for cls in classes:
+    """The error for a code of the engine: of the class that has it as its own, else `JobFailed`."""
+    for cls in (JobCancelled, JobExpired, EngineLost):
         if cls.code == code:
             return cls(message, code, **rest)
     return JobFailed(message, code, **rest)
+
+
+def error_named(name: str) -> type[YardError]:
+    """The class of that name; `JobFailed` for any other."""
+    found = globals().get(name)
+    return found if isinstance(found, type) and issubclass(found, YardError) else JobFailed

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from batchyard.errors import YardError, error_of
+from batchyard.errors import YardError, error_named
 from batchyard.route import Route
 from batchyard.states import State
 
@@ -59,8 +59,9 @@ class Provenance(_Frozen):
 
 
 class ErrorInfo(_Frozen):
-    """The error of a job that failed; `raise_it` makes it the exception again."""
+    """The error of a job that failed. `kind` is the class of its exception, one of `batchyard.errors`."""
 
+    kind: str = "JobFailed"
     code: str
     message: str
     field: str | None = None
@@ -69,9 +70,7 @@ class ErrorInfo(_Frozen):
 
     def exception(self) -> YardError:
         """The error as an exception."""
-        return error_of(
-            self.code, self.message, field=self.field, remedy=self.remedy, retryable=self.retryable
-        )
+        return error_named(self.kind)(self.message, self.code, self.field, self.remedy, self.retryable)
 
 
 class Result(_Frozen):

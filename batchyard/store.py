@@ -14,7 +14,7 @@ import redis
 import redis.asyncio
 
 from batchyard import names
-from batchyard.errors import YardError, YardUnavailable
+from batchyard.errors import JobCancelled, JobExpired, YardError, YardUnavailable
 from batchyard.result import ErrorInfo, Result
 from batchyard.scripts import CANCEL, PUBLISH, STORE, SUBMIT
 from batchyard.states import State
@@ -246,13 +246,17 @@ def _error_info(state: State, value: Any) -> ErrorInfo:
     exc = value if isinstance(value, dict) else {}
     args = exc.get("exc_message") or []
     args = list(args) if isinstance(args, list | tuple) else [str(args)]
+    kind = str(exc.get("exc_type", ""))
     if str(exc.get("exc_module", "")).startswith("batchyard") and len(args) == 5:
         message, code, field, remedy, retryable = args
-        return ErrorInfo(code=code, message=message, field=field, remedy=remedy, retryable=retryable)
-    kind, text = str(exc.get("exc_type", "")), " ".join(map(str, args))
+        return ErrorInfo(
+            kind=kind, code=code, message=message, field=field, remedy=remedy, retryable=retryable
+        )
+    text = " ".join(map(str, args))
     if kind == "TaskRevokedError" or state is State.REVOKED:
-        code = "deadline_exceeded" if text == "expired" else "cancelled"
-        return ErrorInfo(code=code, message=f"the job was {'too late' if text == 'expired' else 'cancelled'}")
+        if text == "expired":
+            return ErrorInfo(kind="JobExpired", code=JobExpired.code, message="its deadline had passed")
+        return ErrorInfo(kind="JobCancelled", code=JobCancelled.code, message="the job was cancelled")
     if kind in ("TimeLimitExceeded", "SoftTimeLimitExceeded"):
         return ErrorInfo(code="time_limit_exceeded", message=f"ran longer than its time_limit ({text} s)")
     return ErrorInfo(code="job_failed", message=f"{kind}: {text}")

@@ -5,7 +5,7 @@ import redis
 
 from batchyard import names
 from batchyard.client import Client
-from batchyard.errors import InvalidJob, YardError, YardUnavailable
+from batchyard.errors import InvalidJob, JobFailed, YardError, YardUnavailable
 from batchyard.settings import Settings
 from tests.yard.conftest import RunningYard
 
@@ -52,10 +52,12 @@ def test_refused_at_submit(client: Client, name: str) -> None:
 
 def test_a_grammar_that_does_not_parse(client: Client) -> None:
     broken = {"type": "grammar", "grammar": 'root ::= "a" | undefined_rule ((('}
-    error = client.result(client.submit({**GOOD, "output": broken}), timeout=60).error
-    assert error is not None
-    assert error.code == "grammar_invalid"
-    assert error.remedy
+    result = client.result(client.submit({**GOOD, "output": broken}), timeout=60)
+    assert result.error is not None
+    assert result.error.code == "grammar_invalid"
+    assert result.error.remedy
+    with pytest.raises(JobFailed):
+        result.value()
 
 
 def test_a_schema_beyond_what_grammars_can_say(client: Client) -> None:
