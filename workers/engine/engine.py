@@ -134,9 +134,7 @@ class Engine:
             self._follow(slot)
 
     def _attach(self, one: Sequence) -> None:
-        """Give a new sequence the longest beginning that is in memory, or make it wait for one being
-        computed.
-        """
+        """Give a new sequence the longest beginning in memory, or let it wait for one being computed."""
         if not self._runtime.shares_prefixes:
             return
         match = self._memory.match(one.prompt)

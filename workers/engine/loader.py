@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from workers.engine.environment import choose_threads
-from workers.engine.gguf_file import read_header
+from workers.engine.gguf_file import GgufHeader, read_header
 from workers.engine.llama import (
     Context,
     ContextShape,
@@ -84,6 +84,15 @@ def load(settings: EngineModel, *, notebook: Notebook | None = None) -> Runtime:
         context.close()
         model.close()
 
+    sizes = {
+        "n_ctx": capacity,
+        "n_slots": settings.n_slots,
+        "n_threads": n_threads,
+        "smoke": proved,
+        "kv_unified": unified,
+        "prefix_cache": shares,
+        "chat_template": prompts.has_template,
+    }
     return Runtime(
         settings=settings,
         context=context,
@@ -104,28 +113,28 @@ def load(settings: EngineModel, *, notebook: Notebook | None = None) -> Runtime:
         rewinds=facts.copies_prefixes,
         budget=shape.n_batch - _CHOICE_ROWS,
         choice_rows=_CHOICE_ROWS,
-        info={
-            "model_name": settings.model_name,
-            "model_path": settings.model_path,
-            "model_sha256": notebook.remember("sha256", file_identity(path), lambda: sha256_of(path)),
-            "quantisation": header.quantisation,
-            "architecture": header.architecture,
-            "n_params": facts.n_params,
-            "n_ctx_train": facts.n_ctx_train,
-            "n_ctx": capacity,
-            "n_slots": settings.n_slots,
-            "n_vocab": facts.n_vocab,
-            "llama_build": build_name(),
-            "system_info": system_info(),
-            "n_threads": n_threads,
-            "smoke": proved,
-            "kv_unified": unified,
-            "prefix_cache": shares,
-            "chat_template": prompts.has_template,
-        },
+        info=sizes | _identity(settings, header, model, notebook),
         make_grammar=lambda text: GrammarState(model, text),
         close=close,
     )
+
+
+def _identity(settings: EngineModel, header: GgufHeader, model: Model, notebook: Notebook) -> dict[str, Any]:
+    """What the model and the library are, for the `ready` frame and every result's provenance."""
+    path = Path(settings.model_path)
+    facts = model.facts()
+    return {
+        "model_name": settings.model_name,
+        "model_path": settings.model_path,
+        "model_sha256": notebook.remember("sha256", file_identity(path), lambda: sha256_of(path)),
+        "quantisation": header.quantisation,
+        "architecture": header.architecture,
+        "n_params": facts.n_params,
+        "n_ctx_train": facts.n_ctx_train,
+        "n_vocab": facts.n_vocab,
+        "llama_build": build_name(),
+        "system_info": system_info(),
+    }
 
 
 def choose_unified(settings: EngineModel, file_size: int, *, on_gpu: bool) -> bool:

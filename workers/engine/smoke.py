@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 from dataclasses import asdict
@@ -87,14 +88,18 @@ def _describe(code: int) -> str:
 
 def _run_child(settings: EngineModel, n_threads: int, *, use_extra_bufts: bool) -> int:
     order = {"model": asdict(settings), "n_threads": n_threads, "use_extra_bufts": use_extra_bufts}
-    child = subprocess.run(
-        [sys.executable, "-m", "workers.engine.smoke"],
-        input=json.dumps(order).encode(),
-        stdout=subprocess.DEVNULL,
-        stderr=None if settings.verbose else subprocess.DEVNULL,
-        timeout=_TIMEOUT_S,
-        check=False,
-    )
+    try:
+        child = subprocess.run(
+            [sys.executable, "-m", "workers.engine.smoke"],
+            input=json.dumps(order).encode(),
+            stdout=subprocess.DEVNULL,
+            stderr=None if settings.verbose else subprocess.DEVNULL,
+            timeout=_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        # a decode that never ends is as good as one that died: `run` has killed the child
+        return -signal.SIGKILL
     return child.returncode
 
 
