@@ -13,7 +13,7 @@ from training.fit import Recipe, fit
 from training.model import Network, Shape
 from training.template import CHAT_TEMPLATE
 
-_STEPS: dict[examples.ModelName, int] = {"defect_detect": 2600, "chat": 1600}
+_STEPS: dict[examples.ModelName, int] = {"defect_detect": 2100, "chat": 1800}
 _TOKENISER = Path(__file__).parent / "data" / "tokeniser.json"
 _CORPUS_ROWS = 20_000
 
@@ -22,7 +22,7 @@ def main() -> None:
     """Parse the command line and make one model."""
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     parser.add_argument("model", choices=tuple(_STEPS))
-    parser.add_argument("--steps", type=int, help="default: 2600 for defect_detect, 1600 for chat")
+    parser.add_argument("--steps", type=int, help="default: 2100 for defect_detect, 1800 for chat")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("models"))
     parser.add_argument(

@@ -190,7 +190,7 @@ YARD: tuple[Intent, ...] = (
         "flower",
         "faq",
         (
-            "Flower shows workers and tasks; make run --keep prints its address and login.",
+            "Flower shows workers and tasks; a run with --keep prints its address and login.",
             (
                 "where is Flower?",
                 "[what is|how do I open|how can I reach] Flower?",
