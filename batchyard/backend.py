@@ -3,16 +3,37 @@
 The check and the write are one Lua call, together with the batch's completion stream and counters.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import redis
 from celery.backends.redis import RedisBackend
+from celery.exceptions import Reject
 
 from batchyard.scripts import STORE
 from batchyard.states import FINAL
 
+DEFAULT_EXPIRES = 604_800
+
 
 class Backend(RedisBackend):
     """The backend to name in `result_backend`: `batchyard.backend:Backend+redis://…`."""
+
+    _refusing = False
+
+    @contextmanager
+    def reject_if_not_stored(self) -> Iterator[None]:
+        """Within this, a write that Redis refuses raises `Reject`, which Celery's tracer lets through.
+
+        Any other error the tracer would take for the task's own and store it as the job's failure as soon
+        as Redis is back, although the job succeeded.
+        """
+        self._refusing = True
+        try:
+            yield
+        finally:
+            self._refusing = False
 
     def _store_result(
         self, task_id: str, result: Any, state: str, traceback: Any = None, request: Any = None, **kwargs: Any
@@ -22,8 +43,12 @@ class Backend(RedisBackend):
         batch = getattr(request, "batch", None) or ""
         key = self.get_key_for_task(task_id)
         key = key.decode() if isinstance(key, bytes) else key
-        final = state in FINAL
-        document = self.encode(meta)
-        args = (key, int(self.expires or 0) or 604_800, task_id, batch, state, document, int(final))
-        self.ensure(lambda: self.client.eval(STORE, 0, *args), ())
+        ttl = int(self.expires or DEFAULT_EXPIRES)
+        args = (key, ttl, task_id, batch, state, self.encode(meta), int(state in FINAL))
+        try:
+            self.ensure(lambda: self.client.eval(STORE, 0, *args), ())
+        except redis.RedisError as exc:
+            if self._refusing:
+                raise Reject(exc, requeue=True) from exc
+            raise
         return result

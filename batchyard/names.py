@@ -11,8 +11,6 @@ MODEL_QUEUE_PREFIX = "model."
 PRIORITY_STEPS = tuple(range(10))
 PRIORITY_SEPARATOR = "\x06\x16"
 
-BELL_SUFFIX = ":bell"
-
 RESULT_KEY_PREFIX = "celery-task-meta-"
 """Celery's own: a plain `AsyncResult(job_id)` reads what we store."""
 
@@ -31,7 +29,7 @@ def priority_queue(queue: str, priority: int) -> str:
 
 def bell_key(queue: str) -> str:
     """The list on which idle consumers of `queue` wait."""
-    return queue + BELL_SUFFIX
+    return f"batchyard:bell:{queue}"
 
 
 def unprocessable_key(queue: str) -> str:
@@ -56,12 +54,12 @@ def batch_key(batch: str) -> str:
 
 def batch_jobs_key(batch: str) -> str:
     """List of the job ids of a batch, in order of submission."""
-    return f"batchyard:batch:{batch}:jobs"
+    return f"batchyard:batch-jobs:{batch}"
 
 
 def batch_done_key(batch: str) -> str:
     """Stream of the job ids of a batch, in order of completion."""
-    return f"batchyard:batch:{batch}:done"
+    return f"batchyard:batch-done:{batch}"
 
 
 def blob_key(sha256: str) -> str:

@@ -11,12 +11,13 @@ SUBMIT = """
 local ttl, batch, n = ARGV[1], ARGV[2], tonumber(ARGV[9])
 local conflicts, fresh, seen = {}, {}, {}
 for i = 0, n - 1 do
-  local id, claim = ARGV[10 + 2 * i], ARGV[11 + 2 * i] .. ' ' .. batch
-  local claimed = seen[id] or redis.call('GET', ARGV[7] .. id)
+  local id, digest = ARGV[10 + 2 * i], ARGV[11 + 2 * i]
+  local claim = redis.call('GET', ARGV[7] .. id)
+  local claimed = seen[id] or (claim and string.match(claim, '^%S+'))
   if not claimed then
-    fresh[#fresh + 1] = {id, claim}
-    seen[id] = claim
-  elseif claimed ~= claim then
+    fresh[#fresh + 1] = {id, digest .. ' ' .. batch}
+    seen[id] = digest
+  elseif claimed ~= digest then
     conflicts[#conflicts + 1] = i
   end
 end
@@ -32,11 +33,10 @@ if batch ~= '' then
   local key = 'batchyard:batch:' .. batch
   redis.call('HINCRBY', key, 'total', #fresh)
   redis.call('HSETNX', key, 'created', ARGV[3])
-  local ids = {}
-  for i, job in ipairs(fresh) do ids[i] = job[1] end
-  redis.call('RPUSH', key .. ':jobs', unpack(ids))
+  local ids = 'batchyard:batch-jobs:' .. batch
+  for _, job in ipairs(fresh) do redis.call('RPUSH', ids, job[1]) end
   redis.call('EXPIRE', key, ttl)
-  redis.call('EXPIRE', key .. ':jobs', ttl)
+  redis.call('EXPIRE', ids, ttl)
 end
 redis.call('LPUSH', ARGV[4], ARGV[5])
 redis.call('LPUSH', ARGV[8], 1)
@@ -82,9 +82,10 @@ local function announce(key, document, id, batch, state, ttl)
   if batch ~= '' then
     local counters = 'batchyard:batch:' .. batch
     redis.call('HINCRBY', counters, state, 1)
-    redis.call('XADD', counters .. ':done', '*', 'id', id)
+    local stream = 'batchyard:batch-done:' .. batch
+    redis.call('XADD', stream, '*', 'id', id)
     redis.call('EXPIRE', counters, ttl)
-    redis.call('EXPIRE', counters .. ':done', ttl)
+    redis.call('EXPIRE', stream, ttl)
   end
 end
 """

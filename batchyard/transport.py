@@ -11,9 +11,10 @@ for `visibility_timeout` seconds another restores the message, marked redelivere
 Knows nothing of jobs.
 """
 
+import base64
 import logging
 import re
-from time import monotonic, time
+from time import monotonic
 from typing import Any
 
 from kombu.transport import redis as stock
@@ -26,23 +27,25 @@ from batchyard.names import bell_key, unprocessable_key
 logger = logging.getLogger(__name__)
 
 IDLE_SECONDS = 0.25
+UNPROCESSABLE_KEPT = 1000
 
 _TAG = re.compile(rb'"delivery_tag": ?"([^"]+)"')
 """The same pattern as in POP."""
 
 POP = """
 -- keys: lists by priority, the queues in turn within one
--- args: index key, unacked key, now, then for each list its queue and 1 if its consumer acknowledges
+-- args: index key, unacked key, then for each list its queue and 1 if its consumer acknowledges
 for i, list in ipairs(KEYS) do
   local message = redis.call('RPOP', list)
   if message then
     -- what has no tag is no message of Celery's; the caller sets it aside
     local tag = string.match(message, '"delivery_tag": ?"([^"]+)"')
-    if tag and ARGV[3 + 2 * i] == '1' then
-      redis.call('ZADD', ARGV[1], ARGV[3], tag)
-      redis.call('HSET', ARGV[2], tag, '[' .. message .. ', "", "' .. ARGV[2 + 2 * i] .. '"]')
+    if tag and ARGV[2 + 2 * i] == '1' then
+      local now = redis.call('TIME')
+      redis.call('ZADD', ARGV[1], now[1] + now[2] / 1000000, tag)
+      redis.call('HSET', ARGV[2], tag, '[' .. message .. ', "", "' .. ARGV[1 + 2 * i] .. '"]')
     end
-    return {ARGV[2 + 2 * i], message}
+    return {ARGV[1 + 2 * i], message}
   end
 end
 return nil
@@ -74,9 +77,32 @@ class QoS(stock.QoS):
         """Renew the lease of every message this consumer still holds."""
         tags = [tag for tag in list(self._delivered) if tag not in self._dirty]
         if tags:
-            now = time()
             with self.channel.conn_or_acquire() as client:
-                client.zadd(self.unacked_index_key, dict.fromkeys(tags, now), xx=True)
+                client.zadd(self.unacked_index_key, dict.fromkeys(tags, server_time(client)), xx=True)
+
+    def restore_visible(self, start: int = 0, num: int | None = None, interval: int = 1) -> None:
+        """Give back every message whose lease has ended, by Redis's clock: hosts' clocks may differ."""
+        with self.channel.conn_or_acquire() as client:
+            ended = server_time(client) - self.visibility_timeout
+            try:
+                with stock.Mutex(client, self.unacked_mutex_key, self.unacked_mutex_expire):
+                    tags = client.zrangebyscore(
+                        self.unacked_index_key, 0, ended, start=start, num=num or 1000
+                    )
+                    for tag in tags:
+                        self.restore_by_tag(bytes_to_str(tag), client)
+            except stock.MutexHeld:
+                pass
+
+    def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:
+        """Give one message back to its queue; a record that cannot be read is set aside."""
+        try:
+            super().restore_by_tag(tag, client, leftmost)
+        except (ValueError, TypeError, LookupError, RecursionError):
+            logger.exception("set aside a record of an unacknowledged message that cannot be read")
+            with self.channel.conn_or_acquire(client) as connection:
+                record = connection.hget(self.unacked_key, tag)
+                set_aside(connection, "unacked", record or b"", self, tag)
 
 
 class Channel(stock.Channel):
@@ -113,7 +139,7 @@ class Channel(stock.Channel):
         sources = [word for _, queue in lists for word in (queue, int(queue not in self._unacknowledged))]
         connection.send_command(
             "EVAL", POP, len(lists), *(name for name, _ in lists),
-            self.unacked_index_key, self.unacked_key, repr(time()), *sources,
+            self.unacked_index_key, self.unacked_key, *sources,
         )  # fmt: skip
 
     def _brpop_read(self, **options: Any) -> bool:
@@ -129,25 +155,29 @@ class Channel(stock.Channel):
             self._idle = False
             queue = bytes_to_str(reply[0])
             self._queue_cycle.rotate(queue)
-            payload = read_envelope(reply[1])
-            if payload is None:
-                self._set_aside(queue, reply[1])
+            if not self._hand_over(queue, reply[1]):
                 raise stock.Empty()
-            self.connection._deliver(payload, queue)
             return True
         finally:
             self._in_poll = None
             self._flush_brpop_reauth()
 
-    def _set_aside(self, queue: str, message: bytes) -> None:
-        """Keep what is no message out of the way; one bad push must not stop a consumer."""
-        logger.error("set aside %d bytes on %r that are no Celery message", len(message), queue)
+    def _hand_over(self, queue: str, message: bytes) -> bool:
+        """Give a message to its consumer. One that is none of Celery's, or that makes its consumer stumble,
+        is set aside: a bad push must not stop a worker, nor wait for the next one."""
+        payload = read_envelope(message)
+        if payload is not None:
+            try:
+                self.connection._deliver(payload, queue)
+            except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+                logger.exception("a message on %r cannot be handled", queue)
+            else:
+                return True
+        logger.error("set aside %d bytes on %r that are no message of ours", len(message), queue)
         tag = _TAG.search(message)
-        with self.conn_or_acquire() as client, client.pipeline() as pipe:
-            pipe.rpush(unprocessable_key(queue), message)
-            if tag is not None:  # it was recorded as a message when it was popped
-                pipe.zrem(self.unacked_index_key, tag[1]).hdel(self.unacked_key, tag[1])
-            pipe.execute()
+        with self.conn_or_acquire() as client:
+            set_aside(client, queue, message, self.qos, tag[1].decode() if tag else None)
+        return False
 
     def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
         super()._put(queue, message, **kwargs)
@@ -179,20 +209,62 @@ class Transport(stock.Transport):
         cycle._renew_tref = loop.call_repeatedly(lease / 4, renew)
 
 
+def set_aside(client: Any, queue: str, message: bytes, qos: QoS, tag: str | None) -> None:
+    """Keep a message under `batchyard:unprocessable:<queue>` (the last thousand), off the unacknowledged."""
+    with client.pipeline() as pipe:
+        pipe.rpush(unprocessable_key(queue), message)
+        pipe.ltrim(unprocessable_key(queue), -UNPROCESSABLE_KEPT, -1)
+        if tag is not None:  # it was recorded as a message when it was popped
+            pipe.zrem(qos.unacked_index_key, tag).hdel(qos.unacked_key, tag)
+        pipe.execute()
+    if tag is not None and tag in qos._delivered:
+        virtual.QoS.ack(qos, tag)
+
+
+def server_time(client: Any) -> float:
+    """Redis's own clock, in seconds since the epoch."""
+    seconds, microseconds = client.time()
+    return float(seconds + microseconds / 1_000_000)
+
+
 def read_envelope(message: bytes) -> dict[str, Any] | None:
-    """The kombu envelope in the raw bytes of a message, or None if they are none."""
+    """The kombu envelope in the raw bytes of a message, or None if Celery could not handle it."""
     try:
         payload = loads(bytes_to_str(message))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(payload, dict) or not isinstance(payload.get("body"), str):
         return None
-    properties = payload.get("properties")
+    properties, headers = payload.get("properties"), payload.get("headers")
     if not isinstance(properties, dict) or not isinstance(properties.get("delivery_tag"), str):
         return None
-    if not isinstance(properties.get("delivery_info"), dict):
+    if not isinstance(properties.get("delivery_info"), dict) or not isinstance(headers, dict):
         return None
-    return payload
+    readable = _body_is_readable(payload["body"], properties.get("body_encoding"))
+    return payload if readable and _headers_are_sound(headers) else None
+
+
+def _body_is_readable(body: str, encoding: object) -> bool:
+    if encoding == "base64":
+        try:
+            base64.b64decode(body)
+        except ValueError:
+            return False
+    return encoding in (None, "base64")
+
+
+def _headers_are_sound(headers: dict[str, Any]) -> bool:
+    """Whether a task message names its task and id; remote control has neither, and is left to Celery."""
+    if "task" not in headers and "id" not in headers:
+        return True
+    limits = headers.get("timelimit") or [None, None]
+    return (
+        isinstance(headers.get("task"), str)
+        and isinstance(headers.get("id"), str)
+        and isinstance(limits, list)
+        and len(limits) == 2
+        and all(limit is None or isinstance(limit, int | float) for limit in limits)
+    )
 
 
 def ring(client: Any, queue: str, tokens: int = 1) -> None:

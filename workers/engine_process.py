@@ -135,6 +135,10 @@ class EngineProcess:
         self._out.clear()
         self._start()
 
+    def kill(self) -> None:
+        """End the child at once; `read` then says that it is gone."""
+        self._process.kill()
+
     def end(self, grace: float = 5.0) -> str:
         """End the child (by closing its socket, then by force) and say how it ended."""
         self._socket.close()

@@ -5,8 +5,8 @@ a time (`on_apply`); the job goes to the engine's child process as a frame; when
 Celery's own tracer runs the task's body with the outcome, so that result, acknowledgement, retry, events
 and time limits stay what they are in any Celery worker.
 
-When the engine dies, the jobs that were in it are run again one at a time: the one under which it dies
-alone is the culprit, and fails; the others never notice.
+When the engine dies, the jobs that were in it are run again one at a time: one under which it dies a
+second time, alone, is the culprit, and fails; the others never notice.
 """
 
 import itertools
@@ -20,7 +20,7 @@ from typing import Any
 
 import redis
 from celery.concurrency.base import BasePool
-from celery.exceptions import SoftTimeLimitExceeded, WorkerTerminate
+from celery.exceptions import Reject, SoftTimeLimitExceeded, WorkerTerminate
 
 from batchyard import store
 from batchyard.catalogue import Catalogue
@@ -30,11 +30,16 @@ from batchyard.states import State
 from workers.engine_process import EngineProcess, Frame
 from workers.pool_job import Delivery, PoolJob, read_body
 from workers.requests import engine_request, success
+from workers.start import LOAD_SECONDS
 from workers.tasks import Outcome, Outcomes
 
 logger = logging.getLogger(__name__)
 
 MAX_FAILED_STARTS = 3
+WATCH_SECONDS = 15.0
+HANG_SECONDS = 120.0
+"""An engine that has jobs and says nothing for this long hangs; it answers `stats` between two steps."""
+STORE_AGAIN_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,11 @@ class EnginePool(BasePool):
         self._yard: Yard = self.app.yard
         self._engine = self._yard.engine
         self._hub: Any = None
+        self._frames: deque[Frame] = deque()
+        """Frames that have come and are not dealt with yet."""
+        self._heard = time.monotonic()
+        """When the engine last said anything."""
+        self._watch_timer: Any = None
         self._numbers = itertools.count()
         self._jobs: dict[str, PoolJob] = {}
         """Every job of this pool, by id."""
@@ -78,6 +88,10 @@ class EnginePool(BasePool):
         """Celery calls this at each (re)connection, with a loop that has forgotten everything."""
         self._hub = hub
         hub.add_reader(self._engine.fileno(), self._on_readable)
+        if self._watch_timer is not None:
+            self._watch_timer.cancel()
+        self._watch_timer = hub.call_repeatedly(WATCH_SECONDS, self._watch)
+        hub.call_soon(self._handle_frames)
         self._write()
 
     def on_apply(
@@ -135,11 +149,13 @@ class EnginePool(BasePool):
     def _on_soft_timeout(self, unit: PoolJob, seconds: float) -> None:
         self._tell_timeout(unit, soft=True, seconds=seconds)
         self._expel(unit)
-        self._settle_all(unit, Outcome(error=SoftTimeLimitExceeded(seconds)))
+        self._settle(unit.delivery, Outcome(error=SoftTimeLimitExceeded(seconds)))
+        self._settle_twins(unit)
 
     def _on_hard_timeout(self, unit: PoolJob, seconds: float) -> None:
         self._expel(unit)
         self._tell_timeout(unit, soft=False, seconds=seconds)  # stores the failure and acknowledges
+        self._settle_twins(unit)
 
     @staticmethod
     def _tell_timeout(unit: PoolJob, *, soft: bool, seconds: float) -> None:
@@ -149,7 +165,7 @@ class EnginePool(BasePool):
     def _drop(self, unit: PoolJob) -> None:
         """A revoked job: Celery has stored its state and acknowledged it."""
         self._expel(unit)
-        self._feed()
+        self._settle_twins(unit)
 
     def terminate_job(self, pid: int, signal: Any = None) -> None:
         """Celery would kill the job's process; here `PoolJob.terminate` takes out just the job."""
@@ -158,8 +174,10 @@ class EnginePool(BasePool):
         """Let the jobs in the engine finish within `drain_seconds`; the rest go back to the queue."""
         limit = time.monotonic() + self._yard.drain_seconds
         while self._jobs and (left := limit - time.monotonic()) > 0:
+            # The loop that fired timers has ended; leases must be renewed and time limits kept until we have.
+            soon = self._hub.fire_timers(max_delay=1) if self._hub is not None else 1
             writers = [self._engine.write_fd] if self._engine.unsent else []
-            select.select([self._engine.fileno()], writers, [], left)
+            select.select([self._engine.fileno()], writers, [], max(0.0, min(left, soon)))
             self._engine.flush()
             self._on_readable()
         if self._jobs:
@@ -205,11 +223,32 @@ class EnginePool(BasePool):
 
     def _on_readable(self) -> None:
         frames = self._engine.read()
+        self._heard = time.monotonic()
         if frames is None:
             self._on_death()
             return
-        for frame in frames:
-            self._on_frame(frame)
+        self._frames.extend(frames)
+        self._handle_frames()
+
+    def _handle_frames(self) -> None:
+        try:
+            while self._frames:
+                self._on_frame(self._frames.popleft())
+        finally:
+            # One job's trouble (Celery's connection is lost, say) must not cost the others their answers.
+            if self._frames and self._hub is not None:
+                self._hub.call_soon(self._handle_frames)
+
+    def _watch(self) -> None:
+        """End an engine that hangs; its jobs then run again as after any other death."""
+        quiet = time.monotonic() - self._heard
+        if quiet > (HANG_SECONDS if self._engine.ready else LOAD_SECONDS):
+            logger.error("the engine has said nothing for %.0f s; ending it", quiet)
+            self._engine.kill()
+        elif self._inside:
+            self._send({"op": "stats"})
+        else:
+            self._heard = time.monotonic() if self._engine.ready else self._heard
 
     def _on_frame(self, frame: Frame) -> None:
         op = frame["op"]
@@ -219,9 +258,10 @@ class EnginePool(BasePool):
             logger.error("the engine cannot load its model: %s", frame["error"]["message"])
         elif op in ("done", "failed"):
             unit = self._inside.pop(frame["id"], None)
-            if unit is None:
-                return  # it was expelled; its caller has been told
-            self._settle_all(unit, self._outcome(unit, frame))
+            if unit is not None:  # else it was expelled, and its caller has been told
+                self._forget(unit)
+                self._settle(unit.delivery, self._outcome(unit, frame))
+                self._settle_twins(unit)
         else:
             return
         self._feed()
@@ -250,9 +290,12 @@ class EnginePool(BasePool):
         how = self._engine.end()
         inside, self._inside = list(self._inside.values()), {}
         logger.error("the engine ended (%s) with %d jobs in it", how, len(inside))
-        if len(inside) == 1:
-            culprit = inside[0]
-            self._settle_all(culprit, Outcome(error=_poison(how)))
+        for unit in inside:
+            unit.deaths += 1
+        if len(inside) == 1 and inside[0].deaths > 1:
+            self._forget(inside[0])
+            self._settle(inside[0].delivery, Outcome(error=_poison(how)))
+            self._settle_twins(inside[0])
         else:
             self._suspects.extend(inside)
         self._failed_starts += 0 if was_ready else 1
@@ -279,16 +322,23 @@ class EnginePool(BasePool):
         for timer in unit.timers:
             timer.cancel()
 
-    def _settle_all(self, unit: PoolJob, outcome: Outcome) -> None:
-        self._forget(unit)
-        self._settle(unit.delivery, outcome)
+    def _settle_twins(self, unit: PoolJob) -> None:
         for twin in unit.twins:
             self._settle(twin, Outcome())
+        self._feed()
 
     def _settle(self, delivery: Delivery, outcome: Outcome) -> None:
-        """Run Celery's tracer with the outcome, then tell Celery, with the time the job really took."""
+        """Run Celery's tracer with the outcome, then tell Celery, with the time the job really took. While
+        the store refuses, the job stays unacknowledged, its lease renewed, and is tried again."""
         self._yard.outcomes.put(delivery.task_id, outcome)
-        failed, value, _ = delivery.trace(*delivery.args)
+        backend = self.app.backend
+        try:
+            with backend.reject_if_not_stored():
+                failed, value, _ = delivery.trace(*delivery.args)
+        except Reject as exc:
+            logger.warning("the result of %s is not stored yet: %s", delivery.task_id, exc.reason)
+            self._hub.call_later(STORE_AGAIN_SECONDS, self._settle, delivery, outcome)
+            return
         delivery.callback((failed, value, time.time() - delivery.received))
 
 

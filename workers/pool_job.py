@@ -53,6 +53,8 @@ class PoolJob:
     """What the engine is asked."""
     key: str = ""
     """Its name in the engine: unlike the job's id, never used twice."""
+    deaths: int = 0
+    """How many engines ended with this job inside."""
     timers: list[Any] = field(default_factory=list)
     twins: list[Delivery] = field(default_factory=list)
     """Further deliveries of the same message while the job runs; they are acknowledged with it."""

@@ -8,13 +8,13 @@ retry, callbacks, events) stays per job while the jobs themselves ran in shared 
 import logging
 import random
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from celery import Celery
-from celery.exceptions import Ignore
+from celery.exceptions import Ignore, Reject
 
 from batchyard.app import make_app
-from batchyard.errors import YardError
+from batchyard.errors import JobExpired, YardError
 from batchyard.names import RUN_TASK, model_queue
 from batchyard.result import Result
 from batchyard.settings import Settings
@@ -69,14 +69,27 @@ def make_worker_app(settings: Settings, model_name: str, outcomes: Outcomes, n_s
     def run(self: Any, **_kwargs: Any) -> dict[str, Any]:
         outcome = outcomes.take(self.request.id)
         if outcome.error is not None:
-            error, retries = outcome.error, self.request.retries
-            if isinstance(error, YardError) and error.retryable and retries < outcome.max_retries:
-                delay = retry_delay(retries, random.random())
-                raise self.retry(exc=error, countdown=delay, max_retries=outcome.max_retries)
-            raise error
+            fail(self, outcome.error, outcome.max_retries)
         if outcome.result is None:
             raise Ignore
         return outcome.result.model_dump(mode="json", exclude_defaults=True, exclude={"state"})
 
     app.task(run, bind=True, name=RUN_TASK, resultrepr_maxsize=64, throws=(YardError,))
     return app
+
+
+def fail(task: Any, error: Exception, max_retries: int) -> NoReturn:
+    """Raise what the task's body must for an error: a retry while one can help, else the error itself; a
+    passed deadline is a revocation, as Celery makes it for a message whose `expires` has passed."""
+    if isinstance(error, JobExpired):
+        task.backend.mark_as_revoked(task.request.id, "expired", request=task.request)
+        raise Ignore
+    retries = task.request.retries
+    if not (isinstance(error, YardError) and error.retryable and retries < max_retries):
+        raise error
+    delay = retry_delay(retries, random.random())
+    try:
+        # "-": without it Celery copies the prompt into headers and events.
+        raise task.retry(exc=error, countdown=delay, max_retries=max_retries, argsrepr="-", kwargsrepr="-")
+    except Reject as exc:  # the next attempt could not be published; this one must not be acknowledged
+        raise Reject(exc.reason, requeue=True) from exc

@@ -100,6 +100,59 @@ def test_what_is_no_message_is_set_aside_and_the_next_one_delivered(
     assert raw.hlen(UNACKED) == 0
 
 
+def envelope(**changes: Any) -> str:
+    """A sound message, but for `changes` to its headers."""
+    whole = json.loads(message(1))
+    whole["headers"] |= changes
+    return json.dumps(whole)
+
+
+def base64_body(body: str, encoding: str) -> str:
+    whole = json.loads(message(1))
+    whole["body"], whole["properties"]["body_encoding"] = body, encoding
+    return json.dumps(whole)
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [
+        '{"delivery_tag": "deep", "x": ' + "[" * 5000 + "]" * 5000 + "}",
+        envelope(id=None),
+        envelope(id=["x"]),
+        envelope(task=["x"]),
+        envelope(task=None),
+        envelope(timelimit=5),
+        envelope(timelimit=["a", "b"]),
+        base64_body("abc", "base64"),
+        base64_body("x", "rot13"),
+        json.dumps(json.loads(message(1)) | {"headers": [1]}),
+    ],
+    ids=["deep", "no id", "id", "task", "no task", "limit", "limits", "base64", "rot13", "headers"],
+)
+def test_a_message_that_celery_would_stumble_over_is_set_aside(
+    connection: Connection, raw: redis.Redis, poison: str
+) -> None:
+    raw.lpush("q", poison)
+    raw.lpush("q", message(1))
+    [taken] = take(connection, 1)
+    taken.ack()
+    assert raw.lrange(unprocessable_key("q"), 0, -1) == [poison]
+    assert raw.hlen(UNACKED) == 0
+
+
+def test_a_record_that_cannot_be_read_does_not_stop_the_others_from_coming_back(
+    connection: Connection, raw: redis.Redis
+) -> None:
+    raw.lpush("q", message(1))
+    [held] = take(connection, 1)
+    raw.hset(UNACKED, "broken", "[" * 5000)
+    raw.zadd(f"{UNACKED}:index", {"broken": 1.0, held.delivery_tag: 2.0})
+    held.channel.qos.restore_visible()
+    assert raw.llen("q") == 1
+    assert raw.hlen(UNACKED) == 0
+    assert raw.llen(unprocessable_key("unacked")) == 1
+
+
 def test_a_message_whose_lease_ended_is_delivered_again_and_marked(
     settings: Settings, connection: Connection, raw: redis.Redis
 ) -> None:
