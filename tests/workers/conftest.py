@@ -36,10 +36,12 @@ def wait_for_ping(settings: Settings, name: str, process: subprocess.Popen[bytes
     pytest.fail(f"{name} did not answer within {START_SECONDS:g} s")
 
 
-def start_worker(settings: Settings, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+def start_worker(
+    settings: Settings, name: str, *arguments: str, module: str = "workers"
+) -> subprocess.Popen[bytes]:
     """A worker process, ready for jobs."""
     environ = os.environ | {"BATCHYARD_REDIS_URL": settings.url, "BATCHYARD_LEASE_SECONDS": "3"}
-    command = [sys.executable, "-m", "workers", "--name", name, "--gpu", "none", "--threads", "1", *arguments]
+    command = [sys.executable, "-m", module, "--name", name, "--gpu", "none", "--threads", "1", *arguments]
     process = subprocess.Popen(command, cwd=ROOT, env=environ)
     try:
         wait_for_ping(settings, name, process)
