@@ -15,6 +15,7 @@ from pydantic import (
 )
 
 from batchyard.errors import InvalidJob, shown
+from batchyard.jsonvalue import json_fault, printable
 from batchyard.names import AUTO
 from batchyard.output import Output
 from batchyard.sampling import Finite, Sampling
@@ -143,6 +144,7 @@ def parse_job(data: object, max_prompt_bytes: int = 1_048_576) -> Job:
     Raises:
         InvalidJob: naming the field, the value and the remedy.
     """
+    _check_values(vars(data) if isinstance(data, Job) else data)
     if isinstance(data, Job):
         job = data
     else:
@@ -152,6 +154,19 @@ def parse_job(data: object, max_prompt_bytes: int = 1_048_576) -> Job:
             raise _invalid(exc) from None
     _check_text(job, max_prompt_bytes)
     return job
+
+
+def _check_values(fields: object) -> None:
+    """Refuse what cannot travel as JSON, before pydantic or a message about it recurses into it."""
+    if not isinstance(fields, dict):
+        return
+    for name, value in fields.items():
+        if value is None or (name == "prompt" and isinstance(value, str)):  # _check_text looks at the prompt
+            continue
+        fault = json_fault(name) or json_fault(value)
+        if fault is not None:
+            field = printable(".".join((str(name), *fault.path)))
+            raise InvalidJob(fault.message, code=fault.code, field=field, remedy=fault.remedy)
 
 
 def _check_text(job: Job, max_prompt_bytes: int) -> None:
@@ -207,4 +222,4 @@ def _invalid(exc: ValidationError) -> InvalidJob:
         remedy = _REMEDIES.get(first["type"], f"see Job.{field.split('.')[0]}" if field else "see Job")
         if not isinstance(first["input"], dict) or first["type"] == "extra_forbidden":
             message = f"{message}, got {shown(first['input'])}"
-    return InvalidJob(message, field=field or None, remedy=remedy)
+    return InvalidJob(printable(message), field=printable(field) or None, remedy=printable(remedy))

@@ -1,8 +1,14 @@
 """The form a job's answer must take."""
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from batchyard.errors import shown
+from batchyard.jsonvalue import json_fault
+
+_ROOT_RULE = re.compile(r"^\s*root\s*::=", re.MULTILINE)
 
 
 class _Form(BaseModel):
@@ -24,6 +30,9 @@ class JsonSchemaOutput(_Form):
     @field_validator("schema_", mode="before")
     @classmethod
     def _is_schema(cls, schema: object) -> object:
+        unfit = json_fault(schema, only_json=True)
+        if unfit is not None:
+            raise ValueError(f"{'.'.join(('schema', *unfit.path))}: {unfit.message}")
         fault = schema_fault(schema)
         if fault is not None:
             raise ValueError(fault)
@@ -39,7 +48,7 @@ class GrammarOutput(_Form):
     @field_validator("grammar")
     @classmethod
     def _has_root(cls, grammar: str) -> str:
-        if "::=" not in grammar or "root" not in grammar:
+        if _ROOT_RULE.search(grammar) is None:
             raise ValueError("a GBNF grammar needs a rule named root (root ::= …)")
         return grammar
 
@@ -69,15 +78,18 @@ _SUBSCHEMA_MAPS = ("properties", "$defs", "definitions")
 
 
 def schema_fault(schema: object, path: str = "schema") -> str | None:
-    """What makes `schema` no JSON Schema, in words, or None. Checks structure, not every keyword."""
+    """What makes `schema` no JSON Schema, in words, or None. Checks structure, not every keyword.
+
+    Recurses: `json_fault` has bounded the depth before.
+    """
     if isinstance(schema, bool):
         return None
     if not isinstance(schema, dict):
         return f"{path} must be an object or a boolean, not {type(schema).__name__}"
     kinds = schema.get("type", [])
     for kind in [kinds] if isinstance(kinds, str) else kinds if isinstance(kinds, list) else [kinds]:
-        if kind not in _TYPES:
-            return f"{path}.type: {kind!r} is none of {', '.join(sorted(_TYPES))}"
+        if not isinstance(kind, str) or kind not in _TYPES:
+            return f"{path}.type: {shown(kind)} is none of {', '.join(sorted(_TYPES))}"
     if "enum" in schema and not (isinstance(schema["enum"], list) and schema["enum"]):
         return f"{path}.enum must be a list with at least one value"
     required = schema.get("required", [])

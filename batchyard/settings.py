@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
+import redis
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -16,7 +17,9 @@ class Settings(BaseSettings):
     A secret may come from a file: `BATCHYARD_REDIS_URL_FILE=/run/secrets/redis_url`.
     """
 
-    model_config = SettingsConfigDict(env_prefix="BATCHYARD_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="BATCHYARD_", frozen=True, extra="forbid", hide_input_in_errors=True
+    )
 
     redis_url: str = "redis://127.0.0.1:6379/0"
     redis_url_file: Path | None = None
@@ -37,24 +40,66 @@ class Settings(BaseSettings):
 
     @field_validator("redis_url")
     @classmethod
-    def _scheme(cls, url: str) -> str:
-        if urlsplit(url).scheme not in {"redis", "rediss", "unix", "redis+socket", "sentinel"}:
-            raise ValueError("must start with redis://, rediss:// or unix://")
-        return url
+    def _usable(cls, url: str) -> str:
+        return checked_url(url, "BATCHYARD_REDIS_URL")
 
     @property
     def url(self) -> str:
-        """The Redis URL, from its file where one is named."""
+        """The Redis URL, from its file where one is named.
+
+        Raises:
+            InvalidConfig: the file cannot be read, or holds no URL that we can use.
+        """
         if self.redis_url_file is None:
             return self.redis_url
         try:
-            return self.redis_url_file.read_text(encoding="utf-8").strip()
-        except OSError as exc:
+            url = self.redis_url_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as exc:
+            why = exc.strerror if isinstance(exc, OSError) else "not UTF-8"
             raise InvalidConfig(
-                f"cannot read {self.redis_url_file}: {exc.strerror}",
+                f"cannot read {self.redis_url_file}: {why}",
                 field="BATCHYARD_REDIS_URL_FILE",
                 remedy="mount the secret, or set BATCHYARD_REDIS_URL",
-            ) from exc
+            ) from None
+        return checked_url(url, "BATCHYARD_REDIS_URL_FILE")
+
+
+def checked_url(url: str, variable: str) -> str:
+    """`url`, if Redis can be asked for under it; nothing is connected.
+
+    Raises:
+        InvalidConfig: naming `variable`. The URL holds a password, so no part of it is repeated.
+    """
+    fault = _url_fault(url)
+    if fault is not None:
+        raise InvalidConfig(
+            fault,
+            field=variable,
+            remedy="such as redis://:PASSWORD@HOST:6379/0, with / # ? @ in the password percent-encoded",
+        )
+    return url
+
+
+def _url_fault(url: str) -> str | None:
+    if not url.startswith(("redis://", "rediss://", "unix://")):
+        return "must start with redis://, rediss:// or unix://"
+    if any(character.isspace() for character in url):
+        return "contains white space"
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018  # raises if it is no number
+    except ValueError:
+        return "its host and port cannot be read"
+    place = parts.path.strip("/")
+    if parts.scheme == "unix" and not place:
+        return "names no socket"
+    if parts.scheme != "unix" and place and not (place.isascii() and place.isdecimal()):
+        return "the database after the host must be a number"
+    try:
+        redis.ConnectionPool.from_url(url).make_connection()
+    except (ValueError, TypeError, redis.RedisError):
+        return "redis-py does not know its options (what follows the ?)"
+    return None
 
 
 def load_settings(**overrides: object) -> Settings:

@@ -4,6 +4,7 @@ import pytest
 
 from batchyard.errors import InvalidJob
 from batchyard.job import Job, new_job_id, parse_job
+from batchyard.jsonvalue import MAX_DEPTH
 
 
 @pytest.mark.parametrize(
@@ -42,6 +43,75 @@ def test_invalid_utf8_is_refused_as_text_and_as_bytes() -> None:
             parse_job({"prompt": prompt})
         assert caught.value.field == "prompt"
         assert "decode the bytes" in str(caught.value)
+
+
+def nested(levels: int, key: str | None = None) -> object:
+    value: object = "x"
+    for _ in range(levels):
+        value = [value] if key is None else {key: value}
+    return value
+
+
+SURROGATE = "half a pair \ud800"
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"output": {"type": "json_schema", "schema": {"type": [["a"]]}}}, "output.schema"),
+        ({"output": {"type": "json_schema", "schema": {"type": {"a": 1}}}}, "output.schema"),
+        ({"output": {"type": "json_schema", "schema": nested(3000, "items")}}, "output.schema"),
+        ({"output": {"type": "json_schema", "schema": {"const": nested(3000)}}}, "output.schema"),
+        ({"output": {"type": "json_schema", "schema": {"const": float("nan")}}}, "output.schema.const"),
+        ({"output": {"type": "json_schema", "schema": {"const": b"x"}}}, "output.schema"),
+        ({"output": {"type": "json_schema", "schema": {"enum": [SURROGATE]}}}, "output.schema.enum.0"),
+        ({"output": {"type": "json_schema", "schema": {SURROGATE: 1}}}, "output.schema"),
+        ({"output": {"type": "choices", "choices": ["a", SURROGATE]}}, "output.choices.1"),
+        ({"output": {"type": "grammar", "grammar": SURROGATE}}, "output.grammar"),
+        ({"output": {"type": "grammar", "grammar": "rootless ::= x"}}, "output.grammar"),
+        ({"output": {"type": "grammar", "grammar": "x ::= root ::="}}, "output.grammar"),
+        ({"sampling": {"stop": [SURROGATE]}}, "sampling.stop.0"),
+        ({"metadata": {"a": SURROGATE}}, "metadata.a"),
+        ({"metadata": {SURROGATE: "a"}}, "metadata"),
+        ({"metadata": {"a": nested(3000)}}, "metadata.a"),
+        ({"metadata": {"a": float("nan")}}, "metadata.a"),
+        ({"metadata": {"a": 10**5000}}, "metadata.a"),
+        ({"messages": nested(3000)}, "messages.0"),
+        ({"prompt": nested(3000)}, "prompt.0"),
+        ({"priority": 10**5000}, "priority"),
+        ({"priority": SURROGATE}, "priority"),
+        ({"id": SURROGATE}, "id"),
+        ({SURROGATE: 1}, "half a pair \\ud800"),
+        ({SURROGATE: "x"}, "half a pair \\ud800"),
+    ],
+)
+def test_what_cannot_travel_as_json_is_an_invalid_job(fields: dict, field: str) -> None:
+    with pytest.raises(InvalidJob) as caught:
+        parse_job({"prompt": "a"} | fields)
+    assert caught.value.field == field
+    assert caught.value.remedy
+    assert str(caught.value).encode()
+    assert len(str(caught.value)) < 400
+
+
+def test_a_job_object_is_looked_at_as_closely_as_its_fields() -> None:
+    for job in (
+        Job(prompt="a", metadata={"a": SURROGATE}),
+        Job(prompt="a", metadata={"a": float("inf")}),
+    ):
+        with pytest.raises(InvalidJob) as caught:
+            parse_job(job)
+        assert caught.value.field == "metadata.a"
+
+
+def test_what_is_nested_within_the_limit_passes() -> None:
+    metadata = {"a": nested(MAX_DEPTH - 1)}
+    assert parse_job({"prompt": "a", "metadata": metadata}).metadata == metadata
+
+
+def test_a_grammar_may_put_its_root_rule_anywhere() -> None:
+    grammar = 'item ::= "x"\n  root ::= item+'
+    assert parse_job({"prompt": "a", "output": {"type": "grammar", "grammar": grammar}}).output is not None
 
 
 def test_ten_megabytes_are_refused_by_size_and_the_text_is_not_repeated() -> None:

@@ -1,0 +1,78 @@
+"""What the environment may say, and that a secret in it is not repeated."""
+
+from pathlib import Path
+
+import pytest
+
+from batchyard.errors import InvalidConfig
+from batchyard.settings import Settings, load_settings
+
+UNUSABLE = [
+    "sentinel://:hunter2@h:1/0",
+    "redis+socket:///hunter2",
+    "http://:hunter2@h",
+    "hunter2",
+    "",
+    "redis://:hunter2@h:notaport/0",
+    "redis://:hunter2@h:99999/0",
+    "redis://:hun/hunter2@h:1/0",
+    "redis://:hunter2@[::1/0",
+    "redis://:hunter2@h/hunter2",
+    "redis://:hunter2@h/0?hunter2=1",
+    "redis://:hunter2@h/0?db=hunter2",
+    "redis://:hunter2@h 1/0",
+    "unix://",
+]
+
+
+@pytest.mark.parametrize("url", UNUSABLE)
+def test_a_url_that_cannot_be_used_is_refused_when_it_is_read(
+    url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    secret = tmp_path / "redis_url"
+    secret.write_text(url + "\n", encoding="utf-8")
+    monkeypatch.setenv("BATCHYARD_REDIS_URL", url)
+    with pytest.raises(InvalidConfig) as from_variable:
+        load_settings()
+    monkeypatch.setenv("BATCHYARD_REDIS_URL", "redis://127.0.0.1:6379/0")
+    with pytest.raises(InvalidConfig) as from_file:
+        _ = load_settings(redis_url_file=secret).url
+    assert from_variable.value.field == "BATCHYARD_REDIS_URL"
+    assert from_file.value.field == "BATCHYARD_REDIS_URL_FILE"
+    for caught in (from_variable, from_file):
+        assert "hunter2" not in str(caught.value)
+        assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h",
+        "redis://:p%2Fw@h:6380/3",
+        "rediss://user:pw@h:6380/0?ssl_cert_reqs=none",
+        "unix:///run/redis.sock?db=2",
+        "redis://[::1]:6379/0",
+    ],
+)
+def test_a_url_that_can_be_used_is_taken_as_it_is(url: str, tmp_path: Path) -> None:
+    secret = tmp_path / "redis_url"
+    secret.write_text(f"  {url}\n", encoding="utf-8")
+    assert Settings(redis_url=url).url == url
+    assert Settings(redis_url_file=secret).url == url
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe"])
+def test_a_secret_that_cannot_be_read_is_said(content: bytes | None, tmp_path: Path) -> None:
+    secret = tmp_path / "redis_url"
+    if content is not None:
+        secret.write_bytes(content)
+    with pytest.raises(InvalidConfig, match="cannot read") as caught:
+        _ = Settings(redis_url_file=secret).url
+    assert caught.value.field == "BATCHYARD_REDIS_URL_FILE"
+
+
+def test_another_setting_that_does_not_fit_names_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BATCHYARD_CHUNK_SIZE", "many")
+    with pytest.raises(InvalidConfig) as caught:
+        load_settings()
+    assert caught.value.field == "BATCHYARD_CHUNK_SIZE"
