@@ -3,42 +3,27 @@
 import asyncio
 import hashlib
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from types import TracebackType
 from typing import Any, TypeVar
 
 import redis
 import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
 
-from batchyard import names, store
-from batchyard.client import (
-    CANCELLED,
-    PAGE,
-    POLL_SECONDS,
-    BatchHandle,
-    broadcast_revoke,
-    expired_result,
-    still_running,
-    unknown_batch,
-    unknown_job,
-)
-from batchyard.errors import ResultTimeout, YardError
+from batchyard import names, operations, store
+from batchyard.client import CANCELLED
 from batchyard.images import check_image
 from batchyard.job import Job
+from batchyard.operations import PAGE
 from batchyard.result import Result
+from batchyard.revoke import broadcast_revoke
 from batchyard.settings import Settings, load_settings
 from batchyard.states import State
 from batchyard.store import BatchStatus, Op
-from batchyard.submission import (
-    Known,
-    OnError,
-    Prepared,
-    batch_name,
-    chunks,
-    prepare,
-    without_conflicts,
-    without_missing,
-)
+from batchyard.submission import BatchHandle, Intake, Known, OnError, batch_name, prepare
 
 T = TypeVar("T")
 
@@ -49,7 +34,10 @@ class AsyncClient:
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or load_settings()
         self._redis = redis.asyncio.Redis.from_url(
-            self.settings.url, socket_connect_timeout=5, health_check_interval=30
+            self.settings.url,
+            retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 2),
+            socket_connect_timeout=5,
+            health_check_interval=30,
         )
         self._known: Known | None = None
 
@@ -77,10 +65,10 @@ class AsyncClient:
         """Submit one job; see `Client.submit`."""
         known = await self._catalogue()
         prepared = prepare(job if job is not None else fields, known, self.settings.max_prompt_bytes)
-        errors: list[YardError] = []
-        await self._push([prepared], lambda _index, _item, exc: errors.append(exc))
-        if errors:
-            raise errors[0]
+        ttl = self.settings.result_expires
+        pushed = await self._run(operations.push([prepared], ttl, stop_at_first=True))
+        for refusal in pushed.refused:
+            raise refusal.error
         return prepared.id
 
     async def submit_many(
@@ -92,36 +80,12 @@ class AsyncClient:
         on_error: OnError | None = None,
     ) -> BatchHandle:
         """Submit any number of jobs as one batch; see `Client.submit_many`."""
-        name, known = batch_name(batch), await self._catalogue()
-        new = duplicates = refused = 0
-
-        def report(index: int, item: object, exc: YardError) -> None:
-            nonlocal refused
-            refused += 1
-            if on_error is None:
-                raise exc
-            on_error(index, item, exc)
-
-        def prepare_one(index: int, item: object) -> Prepared:
-            return prepare(item, known, self.settings.max_prompt_bytes, name, index)
-
-        size = chunk_size or self.settings.chunk_size
-        for chunk in chunks(jobs, size, prepare_one, report if on_error is not None else None):
-            count, accepted = await self._push(chunk, report)
-            new += count
-            duplicates += accepted - count
-        return BatchHandle(name, new, duplicates, refused)
-
-    async def _push(self, chunk: list[Prepared], report: OnError) -> tuple[int, int]:
-        hashes = sorted({sha for job in chunk for sha in job.images})
-        missing = set(await self._run(store.missing_blobs(hashes)))
-        chunk = without_missing(chunk, missing, report)
-        while chunk:
-            reply = await self._run(store.submit(chunk, self.settings.result_expires))
-            if not reply.conflicts:
-                return reply.new, len(chunk)
-            chunk = without_conflicts(chunk, reply.conflicts, report)
-        return 0, 0
+        name, size = batch_name(batch), self.settings.chunk_size if chunk_size is None else chunk_size
+        limit, ttl = self.settings.max_prompt_bytes, self.settings.result_expires
+        intake = Intake(jobs, name, await self._catalogue(), limit, size, on_error)
+        for chunk in intake.chunks():
+            intake.add(await self._run(operations.push(chunk, ttl, stop_at_first=intake.strict)))
+        return intake.handle()
 
     async def attach(self, image: bytes) -> str:
         """Store an image once; see `Client.attach`."""
@@ -142,61 +106,34 @@ class AsyncClient:
         """The counters of a batch."""
         return await self._run(store.batch_status(batch))
 
+    async def jobs(self, batch: str) -> AsyncIterator[str]:
+        """The ids of a batch's jobs, in order of submission."""
+        at = 0
+        while page := await self._run(store.batch_jobs(batch, at, PAGE)):
+            for job_id in page:
+                yield job_id
+            at += len(page)
+
     async def result(self, job_id: str, timeout: float | None = None) -> Result:
         """The result of a job; see `Client.result`."""
-        limit = None if timeout is None else time.monotonic() + timeout
-        found = await self._look(job_id)
+        started = time.monotonic()
+        found = await self._run(operations.look(job_id))
         if found is not None:
             return found
         async with self._redis.pubsub(ignore_subscribe_messages=True) as channel:
             try:
                 await channel.subscribe(names.result_key(job_id))
                 while True:
-                    found = await self._look(job_id)
+                    found = await self._run(operations.look(job_id))
                     if found is not None:
                         return found
-                    left = POLL_SECONDS if limit is None else min(POLL_SECONDS, limit - time.monotonic())
-                    if left <= 0:
-                        raise still_running(job_id, timeout)
-                    await channel.get_message(timeout=left)
+                    await channel.get_message(timeout=operations.next_wait(job_id, started, timeout))
             except redis.RedisError as exc:
                 raise store.unavailable(exc) from exc
 
-    async def _look(self, job_id: str) -> Result | None:
-        (document,) = await self._run(store.documents([job_id]))
-        if document is None:
-            raise unknown_job(job_id)
-        return store.result_of(job_id, document)
-
-    async def results(
-        self,
-        batch: str,
-        *,
-        after: str = "0",
-        timeout: float | None = None,
-    ) -> AsyncIterator[Result]:
+    def results(self, batch: str, *, after: str = "0", timeout: float | None = None) -> "AsyncResults":
         """The results of a batch as its jobs complete; see `Client.results`."""
-        cursor, waited = after, time.monotonic()
-        while True:
-            status = await self._run(store.batch_status(batch))
-            if status.total == 0:
-                raise unknown_batch(batch)
-            entries = await self._run(store.completed(batch, cursor, PAGE))
-            documents = await self._run(store.documents([job_id for _, job_id in entries]))
-            for (at, job_id), document in zip(entries, documents, strict=True):
-                cursor = at
-                yield store.result_of(job_id, document) or expired_result(job_id)
-            if entries:
-                waited = time.monotonic()
-                continue
-            if status.done >= status.total:
-                return
-            if timeout is not None and time.monotonic() - waited > timeout:
-                raise ResultTimeout(
-                    f"no result of batch {batch!r} within {timeout} s",
-                    remedy=f"go on later with results(batch, after={cursor!r})",
-                )
-            await self._run(store.await_completed(batch, cursor, int(POLL_SECONDS * 1000)))
+        return AsyncResults(self, batch, after, timeout)
 
     async def cancel(self, *job_ids: str) -> int:
         """Cancel jobs; see `Client.cancel`."""
@@ -204,5 +141,32 @@ class AsyncClient:
         for start in range(0, len(job_ids), PAGE):
             page = job_ids[start : start + PAGE]
             stopped += await self._run(store.cancel(page, CANCELLED, self.settings.result_expires))
-            await asyncio.to_thread(broadcast_revoke, self.settings, page)
+        await asyncio.to_thread(broadcast_revoke, self.settings, job_ids)
         return stopped
+
+    async def cancel_batch(self, batch: str) -> int:
+        """Cancel every job of a batch that has no result yet; returns how many."""
+        return await self.cancel(*[job_id async for job_id in self.jobs(batch)])
+
+
+class AsyncResults:
+    """Async iterator over the results of a batch; `cursor` is where a later iteration can go on."""
+
+    def __init__(self, client: AsyncClient, batch: str, after: str, timeout: float | None) -> None:
+        self._client = client
+        self._batch = batch
+        self._timeout = timeout
+        self._page: deque[tuple[str, Result]] = deque()
+        self.cursor = after
+
+    def __aiter__(self) -> "AsyncResults":
+        return self
+
+    async def __anext__(self) -> Result:
+        if not self._page:
+            found = operations.next_results(self._batch, self.cursor, self._timeout)
+            self._page.extend(await self._client._run(found))
+        if not self._page:
+            raise StopAsyncIteration
+        self.cursor, result = self._page.popleft()
+        return result

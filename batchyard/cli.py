@@ -182,7 +182,7 @@ def _print_queues() -> None:
 
 
 def _counters(status: "BatchStatus") -> str:
-    from batchyard.client import unknown_batch
+    from batchyard.operations import unknown_batch
 
     if status.total == 0:
         raise unknown_batch(status.batch)

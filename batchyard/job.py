@@ -144,10 +144,16 @@ def parse_job(data: object, max_prompt_bytes: int = 1_048_576) -> Job:
     Raises:
         InvalidJob: naming the field, the value and the remedy.
     """
-    _check_values(vars(data) if isinstance(data, Job) else data)
     if isinstance(data, Job):
+        _check_values(vars(data))
         job = data
     else:
+        if not isinstance(data, dict):
+            raise InvalidJob(
+                f"a job is a mapping of its fields, not {type(data).__name__}",
+                remedy='such as {"prompt": "…"}',
+            )
+        _check_values(data)
         try:
             job = Job.model_validate(data)
         except ValidationError as exc:
@@ -156,10 +162,8 @@ def parse_job(data: object, max_prompt_bytes: int = 1_048_576) -> Job:
     return job
 
 
-def _check_values(fields: object) -> None:
+def _check_values(fields: dict[Any, Any]) -> None:
     """Refuse what cannot travel as JSON, before pydantic or a message about it recurses into it."""
-    if not isinstance(fields, dict):
-        return
     for name, value in fields.items():
         if value is None or (name == "prompt" and isinstance(value, str)):  # _check_text looks at the prompt
             continue

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import redis
 import redis.asyncio
+from redis import exceptions as errors
 
 from batchyard import names
 from batchyard.errors import JobCancelled, JobExpired, YardError, YardUnavailable
@@ -266,7 +267,7 @@ def run(client: redis.Redis, op: Op[T]) -> T:
     """Run an operation on a sync client.
 
     Raises:
-        YardUnavailable: Redis cannot be reached, or refuses.
+        YardUnavailable: Redis cannot be reached, or refuses (see `unavailable` for the codes).
     """
     try:
         commands = next(op)
@@ -274,7 +275,7 @@ def run(client: redis.Redis, op: Op[T]) -> T:
             pipe = client.pipeline(transaction=False)
             for command in commands:
                 pipe.execute_command(*command)  # type: ignore[no-untyped-call, unused-ignore]
-            commands = op.send(list(pipe.execute()))
+            commands = op.send(_replies(pipe.execute(raise_on_error=False)))
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
     except redis.RedisError as exc:
@@ -289,19 +290,57 @@ async def arun(client: "redis.asyncio.Redis", op: Op[T]) -> T:
             pipe = client.pipeline(transaction=False)
             for command in commands:
                 pipe.execute_command(*command)  # type: ignore[no-untyped-call, unused-ignore]
-            commands = op.send(list(await pipe.execute()))
+            commands = op.send(_replies(await pipe.execute(raise_on_error=False)))
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
     except redis.RedisError as exc:
         raise unavailable(exc) from exc
 
 
+def _replies(replies: Sequence[Any]) -> list[Any]:
+    """The replies of a pipeline; raises the first error among them, without redis-py's copy of the command
+    (which is our whole script) in its text."""
+    for reply in replies:
+        if isinstance(reply, redis.RedisError):
+            raise reply
+    return list(replies)
+
+
+_REFUSED = (
+    errors.AuthenticationError,
+    errors.AuthorizationError,
+    errors.AuthenticationWrongNumberOfArgsError,
+    errors.NoPermissionError,
+)
+_PASSING = ("BUSY ", "MISCONF ", "NOREPLICAS ")
+"""How errors begin that Redis itself gets over, or its operator."""
+
+
 def unavailable(exc: Exception) -> YardUnavailable:
-    """Our error for what redis-py raised."""
+    """Our error for what redis-py raised. Codes: `yard_unavailable` (not reached), `yard_full` (out of
+    memory), `yard_refused` (password or rights), `store_error` (Redis cannot do what we ask)."""
+    text = str(exc)
+    if isinstance(exc, _REFUSED):
+        return _unavailable(text, "yard_refused", "correct user and password in the URL", retryable=False)
+    if isinstance(exc, errors.OutOfMemoryError) or "OOM command not allowed" in text:
+        remedy = (
+            "let jobs finish and results expire, or raise Redis's maxmemory; then submit the same ids again"
+        )
+        return _unavailable(text, "yard_full", remedy)
+    if isinstance(exc, errors.ReadOnlyError | errors.TryAgainError) or text.startswith(_PASSING):
+        return _unavailable(
+            text, YardUnavailable.code, "see Redis's log; the same ids can be submitted again"
+        )
+    if isinstance(exc, errors.ConnectionError | errors.TimeoutError):
+        remedy = "start Redis or correct the URL; submitting again under the same ids is safe"
+        return _unavailable(text, YardUnavailable.code, remedy)
+    remedy = "does this Redis hold something else under our keys, or is it older than 6.2?"
+    return _unavailable(text, "store_error", remedy, retryable=False)
+
+
+def _unavailable(text: str, code: str, remedy: str, retryable: bool = True) -> YardUnavailable:
     return YardUnavailable(
-        f"Redis: {exc}",
-        field="BATCHYARD_REDIS_URL",
-        remedy="start Redis or correct the URL; submitting again under the same ids is safe",
+        f"Redis: {text}", code=code, field="BATCHYARD_REDIS_URL", remedy=remedy, retryable=retryable
     )
 
 

@@ -1,4 +1,4 @@
-"""From what a caller hands in to what is pushed: jobs checked, encoded once, cut into chunks.
+"""From what a caller hands in to what is pushed: jobs checked, encoded once, cut into chunks, counted.
 
 Pure: needs no Redis. What the yard's catalogue allows is handed in.
 """
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from batchyard.errors import IdConflict, InvalidJob, YardError, shown
+from batchyard.errors import InvalidConfig, InvalidJob, YardError, shown
 from batchyard.job import Job, new_job_id, parse_job
 from batchyard.names import AUTO
 from batchyard.wire import dumps
@@ -16,18 +16,55 @@ from batchyard.wire import dumps
 OnError = Callable[[int, object, YardError], None]
 """Called with the position of an item in the input, the item, and why it was not accepted."""
 
+CHUNK_BYTES = 4_000_000
+"""A chunk is cut before its bodies come to more bytes than this, so that memory and messages stay bounded
+however long the prompts are. One job may be larger; it then travels alone."""
+
+MAX_CHUNK = 10_000
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A checked job in the form that travels. `body` is its JSON, `digest` tells bodies apart."""
+    """A checked job in the form that travels. `body` is its JSON of `size` bytes; `digest` tells bodies
+    apart, the batch left out. `index` and `item` are the caller's position and item."""
 
     id: str
     body: str
+    size: int
     digest: str
     priority: int
     batch: str
     images: tuple[str, ...]
     index: int
+    item: object
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A prepared job that was not accepted, and why."""
+
+    job: Prepared
+    error: YardError
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """What became of one chunk: jobs newly accepted, jobs that were known already, jobs refused."""
+
+    new: int
+    duplicates: int
+    refused: tuple[Refusal, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BatchHandle:
+    """What became of `submit_many`: the batch's name, jobs newly accepted, jobs that were known already
+    (they stay in the batch they were first submitted in), jobs refused (each was reported to `on_error`)."""
+
+    batch: str
+    submitted: int
+    duplicates: int
+    refused: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,80 +109,113 @@ def prepare(
         job = job.model_copy(update={"batch": batch})
     known.check(job)
     try:
-        body = dumps(job.wire())
-    except ValueError as exc:
-        raise InvalidJob(
-            f"cannot be written as JSON: {exc}", field="metadata", remedy="use finite numbers only"
-        ) from exc
-    digest = hashlib.blake2b(body.encode(), digest_size=8).hexdigest()
-    return Prepared(job.id, body, digest, job.priority, job.batch or "", job.images, index)
+        fields = job.wire()
+        fields.pop("batch", None)
+        body = dumps(fields)
+        encoded = body.encode("utf-8")
+    except (ValueError, RecursionError) as exc:
+        raise _unsendable(job, exc) from None
+    # The same job in another batch is the same job, so the batch is no part of what is compared.
+    digest = hashlib.blake2b(encoded, digest_size=8).hexdigest()
+    size = len(encoded)
+    if job.batch is not None:
+        tail = f',"batch":{dumps(job.batch)}}}'
+        body, size = body[:-1] + tail, size - 1 + len(tail)
+    return Prepared(job.id, body, size, digest, job.priority, job.batch or "", job.images, index, item)
 
 
-def chunks(
-    items: Iterable[object],
-    size: int,
-    prepare_one: Callable[[int, object], Prepared],
-    on_error: OnError | None,
-) -> Iterator[list[Prepared]]:
-    """Prepared jobs, `size` at a time and of one batch each; at most one chunk is held in memory.
-
-    A bad item goes to `on_error` and the others go on. Without `on_error` the jobs before it are yielded
-    and then its error is raised.
-    """
-    chunk: list[Prepared] = []
-    for index, item in enumerate(items):
+def _unsendable(job: Job, exc: Exception) -> InvalidJob:
+    """The error for a job that was changed after it was checked into something that is no JSON."""
+    culprit = None
+    for name in type(job).model_fields:
         try:
-            job = prepare_one(index, item)
-        except YardError as exc:
-            if on_error is None:
-                if chunk:
-                    yield chunk
-                exc.add_note(f"item {index} of the input; those before it were submitted")
-                raise
-            on_error(index, item, exc)
-            continue
-        if chunk and (len(chunk) >= size or chunk[0].batch != job.batch):
-            yield chunk
-            chunk = []
-        chunk.append(job)
-    if chunk:
-        yield chunk
-
-
-def id_conflict(job_id: str) -> YardError:
-    """The error for an id that was used with another body."""
-    return IdConflict(
-        f"{shown(job_id)} was submitted before with a different body",
-        field="id",
-        remedy="use a new id, or submit the same body again",
-    )
-
-
-def image_missing(sha256: str) -> InvalidJob:
-    """The error for an image that was never attached."""
+            dumps(job.model_dump(mode="json", include={name}, by_alias=True)).encode("utf-8")
+        except (ValueError, RecursionError):
+            culprit = name
+            break
     return InvalidJob(
-        f"no image {sha256[:12]}… in the yard",
-        code="image_missing",
-        field="messages",
-        remedy="attach its bytes first: sha256 = client.attach(data)",
+        f"cannot be written as JSON ({type(exc).__name__})",
+        field=culprit,
+        remedy="use text, finite numbers, lists and objects only",
     )
 
 
-def without_missing(chunk: list[Prepared], missing: set[str], report: OnError) -> list[Prepared]:
-    """The jobs whose images are all there; each other one is reported."""
-    for job in chunk:
-        gone = [sha for sha in job.images if sha in missing]
-        if gone:
-            report(job.index, job.id, image_missing(gone[0]))
-    return [job for job in chunk if not missing.intersection(job.images)]
+class Intake:
+    """The jobs of one `submit_many`: cut into chunks, and counted as they are pushed.
 
+    With `on_error` a bad job is reported and the others go on. Without it, `strict`, the jobs before the
+    first bad one are pushed and then its error is raised.
+    """
 
-def without_conflicts(chunk: list[Prepared], positions: Iterable[int], report: OnError) -> list[Prepared]:
-    """The jobs that do not stand at one of `positions`; each other one is reported as a conflict."""
-    clash = set(positions)
-    for position in sorted(clash):
-        report(chunk[position].index, chunk[position].id, id_conflict(chunk[position].id))
-    return [job for position, job in enumerate(chunk) if position not in clash]
+    def __init__(
+        self,
+        items: Iterable[object],
+        batch: str,
+        known: Known,
+        max_prompt_bytes: int,
+        size: int,
+        on_error: OnError | None,
+    ) -> None:
+        if not isinstance(size, int) or not 1 <= size <= MAX_CHUNK:
+            raise InvalidConfig(
+                f"must be from 1 to {MAX_CHUNK:,}, got {shown(size)}",
+                field="chunk_size",
+                remedy="leave it out for BATCHYARD_CHUNK_SIZE",
+            )
+        self._items = items
+        self._batch = batch
+        self._known = known
+        self._max_prompt_bytes = max_prompt_bytes
+        self._size = size
+        self._on_error = on_error
+        self.strict = on_error is None
+        self._new = self._duplicates = self._refused = 0
+
+    def chunks(self) -> Iterator[list[Prepared]]:
+        """The jobs, prepared, in chunks of bounded count and size; one at a time is held in memory.
+
+        Raises:
+            InvalidJob: if strict, after what stands before the bad job was yielded.
+        """
+        chunk: list[Prepared] = []
+        size = 0
+        for index, item in enumerate(self._items):
+            try:
+                job = prepare(item, self._known, self._max_prompt_bytes, self._batch, index)
+            except YardError as exc:
+                if self.strict and chunk:
+                    yield chunk
+                self._refuse(index, item, exc)
+                continue
+            if chunk and (len(chunk) >= self._size or size + job.size > CHUNK_BYTES):
+                yield chunk
+                chunk, size = [], 0
+            chunk.append(job)
+            size += job.size
+        if chunk:
+            yield chunk
+
+    def add(self, pushed: Pushed) -> None:
+        """Count what became of a chunk and report what was refused.
+
+        Raises:
+            InvalidJob, IdConflict: if strict and something was refused.
+        """
+        self._new += pushed.new
+        self._duplicates += pushed.duplicates
+        for refusal in pushed.refused:
+            self._refuse(refusal.job.index, refusal.job.item, refusal.error)
+
+    def _refuse(self, index: int, item: object, error: YardError) -> None:
+        if self._on_error is None:
+            error.add_note(f"item {index} of the input; those before it were submitted")
+            raise error
+        self._refused += 1
+        self._on_error(index, item, error)
+
+    def handle(self) -> BatchHandle:
+        """What has become of all of it."""
+        return BatchHandle(self._batch, self._new, self._duplicates, self._refused)
 
 
 def batch_name(batch: str | None) -> str:

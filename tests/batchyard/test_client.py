@@ -1,6 +1,7 @@
 """The client against a real Redis: what is queued, what is refused, what comes back."""
 
 import asyncio
+import base64
 import json
 import threading
 from collections.abc import Iterator
@@ -10,8 +11,10 @@ import redis
 
 from batchyard import names, store
 from batchyard.aclient import AsyncClient
+from batchyard.app import make_app
 from batchyard.client import Client
 from batchyard.errors import IdConflict, InvalidJob, ResultTimeout, UnknownJob, YardError, YardUnavailable
+from batchyard.revoke import broadcast_revoke
 from batchyard.settings import Settings
 from batchyard.states import State
 
@@ -95,12 +98,42 @@ def test_bad_items_are_reported_with_their_position_and_the_others_go_on(
     handle = client.submit_many(items, on_error=lambda index, _item, error: faults.append((index, error)))
     assert (handle.submitted, handle.refused) == (2, 2)
     assert [(index, error.code) for index, error in faults] == [(1, "invalid_job"), (2, "id_conflict")]
+    assert client.batch(handle.batch).total == 2
 
 
 def test_without_a_handler_the_jobs_before_the_bad_one_are_in(client: Client) -> None:
     with pytest.raises(InvalidJob):
         client.submit_many([{"prompt": "a"}, {"prompt": "b"}, {"prompt": ""}], batch="cut")
     assert client.batch("cut").total == 2
+
+
+def test_without_a_handler_what_stands_before_a_conflict_or_a_missing_image_is_in(client: Client) -> None:
+    client.submit(id="taken", prompt="old")
+    picture = {"messages": [{"role": "user", "content": [{"type": "image", "sha256": "0" * 64}]}]}
+    conflict = {"id": "taken", "prompt": "new"}
+    good = [{"id": f"g{number}", "prompt": "x"} for number in range(4)]
+    for batch, items, code, expected in (
+        ("c1", [*good[:2], conflict, good[2], picture], "id_conflict", ["g0", "g1"]),
+        ("c2", [good[2], picture, good[3], conflict], "image_missing", ["g2"]),
+        ("c3", [picture, good[3]], "image_missing", []),
+    ):
+        with pytest.raises(InvalidJob) as caught:
+            client.submit_many(items, batch=batch)
+        assert caught.value.code == code
+        assert list(client.jobs(batch)) == expected
+    assert client.status("g3") is State.UNKNOWN
+
+
+def test_ids_make_a_repeated_submission_harmless_also_in_a_new_batch(client: Client) -> None:
+    jobs = [{"id": f"j{number}", "prompt": "x"} for number in range(3)]
+    first = client.submit_many(jobs)
+    again = client.submit_many(jobs)
+    assert (first.submitted, again.submitted, again.duplicates) == (3, 0, 3)
+    assert client.submit(jobs[0]) == "j0"
+    assert client.batch(first.batch).total == 3
+    assert client.batch(again.batch).total == 0
+    assert client.cancel("j0") == 1
+    assert client.batch(first.batch).revoked == 1
 
 
 def test_names_the_catalogue_has_not_are_refused(client: Client, raw: redis.Redis) -> None:
@@ -138,7 +171,7 @@ def test_a_result_is_waited_for(client: Client, settings: Settings) -> None:
 
 def test_an_unknown_job_is_said_to_be_unknown(client: Client) -> None:
     assert client.status("nobody") is State.UNKNOWN
-    with pytest.raises(UnknownJob):
+    with pytest.raises(UnknownJob, match="never submitted to this yard, or its state has expired"):
         client.result("nobody", timeout=0)
     with pytest.raises(UnknownJob):
         list(client.results("no-batch"))
@@ -192,6 +225,72 @@ def test_redis_away_is_said_and_nothing_is_lost_by_trying_again(settings: Settin
         assert back.submit(prompt="x", id="kept") == "kept"
 
 
+def test_a_full_redis_is_no_redis_away(client: Client, raw: redis.Redis) -> None:
+    raw.config_set("maxmemory", "1")
+    try:
+        with pytest.raises(YardUnavailable) as caught:
+            client.submit(prompt="x", id="later")
+    finally:
+        raw.config_set("maxmemory", "0")
+    assert (caught.value.code, caught.value.retryable) == ("yard_full", True)
+    assert "maxmemory" in str(caught.value.remedy)
+    assert client.submit(prompt="x", id="later") == "later"
+
+
+def test_a_wrong_password_or_missing_right_is_said_and_not_worth_a_retry(
+    settings: Settings, raw: redis.Redis
+) -> None:
+    raw.acl_setuser("reader", enabled=True, passwords=["+pw"], keys=["*"], commands=["+get", "+hello"])
+    try:
+        for login in ("reader:pw", ":wrong"):
+            url = f"redis://{login}@{settings.url.rpartition('@')[2]}"
+            with Client(Settings(redis_url=url)) as refused, pytest.raises(YardUnavailable) as caught:
+                refused.submit(prompt="x")
+            assert (caught.value.code, caught.value.retryable) == ("yard_refused", False)
+            assert "wrong" not in str(caught.value.field)
+    finally:
+        raw.acl_deluser("reader")
+
+
+def test_a_key_of_another_type_is_a_store_error_in_one_short_line(client: Client, raw: redis.Redis) -> None:
+    raw.set(names.priority_queue(names.ROUTE_QUEUE, 6), "no list")
+    with pytest.raises(YardUnavailable) as caught:
+        client.submit(prompt="x")
+    assert (caught.value.code, caught.value.retryable) == ("store_error", False)
+    assert "WRONGTYPE" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_telling_the_workers_builds_one_app_and_raises_our_error(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = []
+
+    def counted(*args: object, **conf: object) -> object:
+        built.append(args)
+        return make_app(*args, **conf)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("batchyard.app.make_app", counted)
+    monkeypatch.setattr("batchyard.revoke.CONNECT_SECONDS", 0.1)
+    with redis.Redis.from_url(settings.url) as connection, connection.pubsub() as channel:
+        channel.psubscribe("*.celery.pidbox")
+        assert channel.get_message(timeout=10) is not None  # subscribed
+        broadcast_revoke(settings, [f"j{number}" for number in range(1200)])
+        assert len(built) == 1
+        told = []
+        while len(told) < 1200:
+            message = channel.get_message(timeout=10)
+            assert message is not None
+            body = json.loads(base64.b64decode(json.loads(message["data"])["body"]))
+            told += body["arguments"]["task_id"]
+    assert told == [f"j{number}" for number in range(1200)]
+    with pytest.raises(YardUnavailable) as caught:
+        broadcast_revoke(Settings(redis_url="redis://127.0.0.1:1/0"), ["j"])
+    assert caught.value.retryable
+    broadcast_revoke(settings, [])
+    assert len(built) == 2
+
+
 def test_the_async_client_does_the_same(settings: Settings) -> None:
     async def scenario() -> None:
         async with AsyncClient(settings) as client:
@@ -202,7 +301,20 @@ def test_the_async_client_does_the_same(settings: Settings) -> None:
             for n in range(5):
                 await loop.run_in_executor(None, finish, settings.url, f"a{n}", "ab")
             assert (await waiting).text == "done"
-            assert [result.job_id async for result in client.results("ab")] == [f"a{n}" for n in range(5)]
+            assert [job_id async for job_id in client.jobs("ab")] == [f"a{n}" for n in range(5)]
+            results = client.results("ab")
+            assert (await anext(results)).job_id == "a0"
+            rest = client.results("ab", after=results.cursor, timeout=0)
+            assert [result.job_id async for result in rest] == [f"a{n}" for n in range(1, 5)]
+            with pytest.raises(UnknownJob):
+                await anext(client.results("no-batch"))
+            handle = await client.submit_many(
+                [{"id": "a0", "prompt": "other"}, {"prompt": "y"}], batch="ac", on_error=lambda *_: None
+            )
+            assert (handle.submitted, handle.refused) == (1, 1)
+            with pytest.raises(ResultTimeout):
+                await anext(client.results("ac", timeout=0))
+            assert await client.cancel_batch("ac") == 1
             with pytest.raises(InvalidJob):
                 await client.submit(prompt="")
             assert await client.cancel("a0") == 0

@@ -1,0 +1,116 @@
+"""From items to chunks, without a Redis: what is compared, where chunks are cut, who is told what."""
+
+import json
+from typing import Any
+
+import pytest
+
+from batchyard import submission
+from batchyard.errors import InvalidConfig, InvalidJob, YardError
+from batchyard.job import Job
+from batchyard.submission import Intake, Known, OnError, Prepared, Pushed, Refusal, prepare
+
+LIMIT = 10_000_000
+
+
+def intake(items: object, size: int = 500, on_error: OnError | None = None) -> Intake:
+    return Intake(items, "b", Known(), LIMIT, size, on_error)  # type: ignore[arg-type]
+
+
+def rows(count: int, **fields: Any) -> list[dict[str, Any]]:
+    return [{"id": f"j{number}", "prompt": "x"} | fields for number in range(count)]
+
+
+def test_the_body_is_the_job_and_the_batch_is_no_part_of_the_digest() -> None:
+    item = {"id": "a", "prompt": "板", "metadata": {"line": 1}}
+    alone, first, second = (prepare(item, Known(), LIMIT, batch) for batch in (None, "one", "two"))
+    assert alone.digest == first.digest == second.digest
+    assert prepare(item | {"batch": "one"}, Known(), LIMIT).digest == alone.digest
+    assert prepare(item | {"prompt": "other"}, Known(), LIMIT).digest != alone.digest
+    assert json.loads(alone.body) == item
+    assert json.loads(first.body) == item | {"batch": "one"}
+    assert Job.model_validate(json.loads(first.body)).batch == "one"
+    for prepared in (alone, first):
+        assert prepared.size == len(prepared.body.encode())
+
+
+def test_chunks_are_cut_by_count_and_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [len(chunk) for chunk in intake(rows(7), size=3).chunks()] == [3, 3, 1]
+    monkeypatch.setattr(submission, "CHUNK_BYTES", 1000)
+    chunks = list(intake([*rows(8, prompt="x" * 250), {"id": "big", "prompt": "x" * 5000}]).chunks())
+    assert [len(chunk) for chunk in chunks] == [3, 3, 2, 1]
+    assert all(sum(job.size for job in chunk) <= 1000 for chunk in chunks[:-1])
+
+
+def test_four_megabytes_are_about_the_most_in_one_chunk() -> None:
+    chunks = list(intake(rows(10, prompt="x" * 900_000)).chunks())
+    assert [len(chunk) for chunk in chunks] == [4, 4, 2]
+
+
+@pytest.mark.parametrize("size", [0, -5, 10_001, 2.5])
+def test_a_chunk_size_out_of_bounds_is_named(size: Any) -> None:
+    with pytest.raises(InvalidConfig) as caught:
+        intake(rows(1), size=size)
+    assert caught.value.field == "chunk_size"
+    assert str(size) in str(caught.value)
+
+
+def test_nothing_that_a_caller_hands_in_aborts_the_others() -> None:
+    deep: Any = "x"
+    for _ in range(3000):
+        deep = [deep]
+    tampered = Job(id="tampered", prompt="x", metadata={"a": 1})
+    tampered.metadata["a"] = b"\xff"  # type: ignore[assignment]
+    bad: list[Any] = [
+        {"prompt": "x", "output": {"type": "json_schema", "schema": {"type": [["a"]]}}},
+        {"prompt": "x", "output": {"type": "json_schema", "schema": {"const": deep}}},
+        {"prompt": "x", "metadata": {"a": deep}},
+        {"prompt": "x", "metadata": {"a": "\ud800"}},
+        {"prompt": "x", "output": {"type": "choices", "choices": ["a", "\ud800"]}},
+        {"prompt": "x", "sampling": {"stop": ["\ud800"]}},
+        {"prompt": "x", "priority": 10**5000},
+        {"prompt": "x", "metadata": {"a": 10**5000}},
+        {"prompt": deep},
+        deep,
+        None,
+        7,
+        "text",
+        {1: 2},
+        tampered,
+    ]
+    refused: list[tuple[int, object, YardError]] = []
+    items = [item for one in bad for item in (one, {"prompt": "good"})]
+    work = intake(items, on_error=lambda *told: refused.append(told))
+    assert [len(chunk) for chunk in work.chunks()] == [len(bad)]
+    assert [index for index, _, _ in refused] == list(range(0, len(items), 2))
+    assert all(item is items[index] for index, item, _ in refused)
+    assert all(isinstance(error, InvalidJob) and error.remedy for _, _, error in refused)
+    assert refused[-1][2].field == "metadata"
+    assert work.handle().refused == len(bad)
+
+
+def test_without_a_handler_what_stands_before_the_bad_item_comes_first() -> None:
+    chunks = intake([*rows(2), {"prompt": ""}, {"prompt": "later"}]).chunks()
+    assert [job.id for job in next(chunks)] == ["j0", "j1"]
+    with pytest.raises(InvalidJob) as caught:
+        next(chunks)
+    assert "item 2 of the input" in caught.value.__notes__[0]
+
+
+def refusal(job: Prepared) -> Refusal:
+    return Refusal(job, InvalidJob("no", field="id"))
+
+
+def test_what_was_pushed_is_counted_and_what_was_refused_is_reported() -> None:
+    items = rows(5)
+    told: list[tuple[int, object]] = []
+    work = intake(items, on_error=lambda index, item, _error: told.append((index, item)))
+    (chunk,) = work.chunks()
+    work.add(Pushed(2, 1, (refusal(chunk[1]), refusal(chunk[4]))))
+    handle = work.handle()
+    assert (handle.submitted, handle.duplicates, handle.refused) == (2, 1, 2)
+    assert told == [(1, items[1]), (4, items[4])]
+    strict = intake(items)
+    with pytest.raises(InvalidJob):
+        strict.add(Pushed(1, 0, (refusal(chunk[1]),)))
+    assert strict.handle().submitted == 1
