@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import redis
 from pydantic import Field, ValidationError, field_validator
@@ -80,6 +80,15 @@ def checked_url(url: str, variable: str) -> str:
     return url
 
 
+_OPTIONS: dict[str, frozenset[str]] = {
+    "redis": frozenset(),
+    "rediss": frozenset({"ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}),
+    "unix": frozenset({"db"}),
+}
+"""What may follow the ? of a URL: what redis-py, kombu and Celery's backend all take, as each role uses all
+three. Without ssl_cert_reqs the backend refuses a rediss:// URL and kombu would not encrypt."""
+
+
 def _url_fault(url: str) -> str | None:
     if not url.startswith(("redis://", "rediss://", "unix://")):
         return "must start with redis://, rediss:// or unix://"
@@ -95,10 +104,15 @@ def _url_fault(url: str) -> str | None:
         return "names no socket"
     if parts.scheme != "unix" and place and not (place.isascii() and place.isdecimal()):
         return "the database after the host must be a number"
+    options, taken = set(parse_qs(parts.query, keep_blank_values=True)), _OPTIONS[parts.scheme]
+    if not options <= taken:
+        return f"the options it may have after ? are: {', '.join(sorted(taken)) or 'none'}"
+    if parts.scheme == "rediss" and "ssl_cert_reqs" not in options:
+        return "rediss:// needs ?ssl_cert_reqs=required (or optional, or none)"
     try:
         redis.ConnectionPool.from_url(url).make_connection()
     except (ValueError, TypeError, redis.RedisError):
-        return "redis-py does not know its options (what follows the ?)"
+        return "the value of an option after ? cannot be used"
     return None
 
 

@@ -19,7 +19,11 @@ UNUSABLE = [
     "redis://:hunter2@[::1/0",
     "redis://:hunter2@h/hunter2",
     "redis://:hunter2@h/0?hunter2=1",
-    "redis://:hunter2@h/0?db=hunter2",
+    "redis://:hunter2@h/0?db=3",
+    "redis://:hunter2@h/0?socket_timeout=5",
+    "rediss://:hunter2@h/0",
+    "rediss://:hunter2@h/0?ssl_cert_reqs=hunter2",
+    "unix:///hunter2?db=x",
     "redis://:hunter2@h 1/0",
     "unix://",
 ]
