@@ -42,7 +42,8 @@ class ModelEntry(_Entry):
     n_batch: Annotated[int, Field(ge=1, description="Token budget of one step, over all slots.")] = 512
     n_ubatch: Annotated[int, Field(ge=1)] = 512
     n_threads: Annotated[
-        int | None, Field(ge=1, description="Threads of a step; null takes the free cores.")
+        int | None,
+        Field(ge=1, description="Threads of a step; null takes the cores but one, which Celery needs."),
     ] = None
     n_threads_batch: Annotated[int | None, Field(ge=1)] = None
     n_gpu_layers: Annotated[

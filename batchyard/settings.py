@@ -83,15 +83,14 @@ def checked_url(url: str, variable: str) -> str:
 _OPTIONS: dict[str, frozenset[str]] = {
     "redis": frozenset(),
     "rediss": frozenset({"ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}),
-    "unix": frozenset({"db"}),
 }
 """What may follow the ? of a URL: what redis-py, kombu and Celery's backend all take, as each role uses all
 three. Without ssl_cert_reqs the backend refuses a rediss:// URL and kombu would not encrypt."""
 
 
 def _url_fault(url: str) -> str | None:
-    if not url.startswith(("redis://", "rediss://", "unix://")):
-        return "must start with redis://, rediss:// or unix://"
+    if not url.startswith(("redis://", "rediss://")):
+        return "must start with redis:// or rediss:// (Celery's transport takes no unix:// socket here)"
     if any(character.isspace() for character in url):
         return "contains white space"
     try:
@@ -100,9 +99,7 @@ def _url_fault(url: str) -> str | None:
     except ValueError:
         return "its host and port cannot be read"
     place = parts.path.strip("/")
-    if parts.scheme == "unix" and not place:
-        return "names no socket"
-    if parts.scheme != "unix" and place and not (place.isascii() and place.isdecimal()):
+    if place and not (place.isascii() and place.isdecimal()):
         return "the database after the host must be a number"
     options, taken = set(parse_qs(parts.query, keep_blank_values=True)), _OPTIONS[parts.scheme]
     if not options <= taken:

@@ -178,7 +178,7 @@ class Router:
             try:
                 return store.run(self._redis, operation())
             except YardUnavailable as exc:
-                if waited >= PATIENCE_SECONDS:
+                if waited >= PATIENCE_SECONDS or not exc.retryable:
                     raise
                 logger.warning("%s; trying again in %.1f s", exc.message, delay)
             self._sleep(delay)

@@ -9,11 +9,11 @@ from batchyard.route import Route
 from batchyard.states import State
 
 
-def engine_model(entry: ModelEntry, root: str, n_threads: int | None, on_gpu: bool) -> dict[str, Any]:
+def engine_model(entry: ModelEntry, root: str, n_threads: int, on_gpu: bool) -> dict[str, Any]:
     """The engine's `load` parameters for a catalogue entry; relative paths are taken from `root`."""
     model = entry.model_dump(exclude={"tasks"})
     model["model_path"] = root_path(root, entry.model_path)
-    model["n_threads"] = n_threads or entry.n_threads
+    model["n_threads"] = n_threads
     if not on_gpu:
         model["n_gpu_layers"] = 0
     return model

@@ -27,7 +27,9 @@ def start_engine(
     environ = pin_environment(gpu) | _import_path()
     if settings.omp_spin_count is not None:
         environ["GOMP_SPINCOUNT"] = str(settings.omp_spin_count)
-    engine = EngineProcess(engine_model(entry, root, threads, gpu is not None), environ)
+    engine = EngineProcess(
+        engine_model(entry, root, threads or entry.n_threads or free_cores(), gpu is not None), environ
+    )
     try:
         engine.wait_ready(LOAD_SECONDS)
     except YardError:
@@ -36,6 +38,15 @@ def start_engine(
     if gpu is not None and runs_on(engine.pid, gpu) is False:
         logger.warning("NVML does not list the engine on %s; is llama.cpp built with CUDA?", gpu.uuid)
     return engine
+
+
+def free_cores() -> int:
+    """Cores for the engine's threads: those this process may use, less one for Celery, which feeds it.
+
+    On two cores a worker with one thread did nearly twice the jobs of one with two (`benchmarks/`): a step
+    waits for its slowest thread, and that one was sharing its core.
+    """
+    return max(1, len(os.sched_getaffinity(0)) - 1)
 
 
 def _import_path() -> dict[str, str]:

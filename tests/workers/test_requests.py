@@ -15,9 +15,7 @@ VERDICT = {"type": "json_schema", "schema": {"type": "object"}}
 def catalogue() -> Catalogue:
     return parse_catalogue(
         {
-            "model_list": [
-                {"model_name": "m", "model_path": "models/m.gguf", "tasks": ["look"], "n_threads": 3}
-            ],
+            "model_list": [{"model_name": "m", "model_path": "models/m.gguf", "tasks": ["look"]}],
             "task_list": [
                 {
                     "task": "look",
@@ -74,7 +72,7 @@ def test_a_task_without_defaults_or_an_unknown_one_is_free_text(catalogue: Catal
 
 def test_the_model_is_found_from_the_root_and_needs_no_gpu(catalogue: Catalogue) -> None:
     entry = catalogue.model("m")
-    on_cpu = engine_model(entry, "/yard", None, on_gpu=False)
+    on_cpu = engine_model(entry, "/yard", 3, on_gpu=False)
     assert (on_cpu["model_path"], on_cpu["n_gpu_layers"], on_cpu["n_threads"]) == (
         "/yard/models/m.gguf",
         0,
