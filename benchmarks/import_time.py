@@ -22,7 +22,9 @@ CLIENT = "import batchyard; from batchyard import Client"
 STATEMENTS = {
     "batchyard with Client": CLIENT,
     "celery, redis, pydantic": "import celery, redis, pydantic",
-    "redis, pydantic": "import redis, pydantic",
+    "Celery, Redis, BaseModel from them": (
+        "from celery import Celery; from redis import Redis; from pydantic import BaseModel"
+    ),
 }
 FORBIDDEN = (
     "llama_cpp", "torch", "numpy", "sklearn", "router", "workers", "producer", "local", "training",

@@ -33,7 +33,7 @@ from benchmarks.naive import QUEUE, TASK, make_naive_app
 from benchmarks.reports import Labelled, labelled_reports, share_right
 from benchmarks.table import aligned, ratio, show, spread, write_json
 from local.redis_server import start_redis
-from workers.engine.environment import choose_threads
+from workers.start import free_cores
 
 TASK_NAME = "defect_detect"
 WARM_UP_JOBS = 8
@@ -227,11 +227,11 @@ def main() -> int:
     parser.add_argument("--slots", type=int, nargs="+", default=[1, 4, 16, 32])
     parser.add_argument("--jobs", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, help="of a step (default: the physical cores)")
+    parser.add_argument("--threads", type=int, help="of a step (default: a worker's own, all cores but one)")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     machine, reports = this_machine(), labelled_reports(arguments.jobs)
-    threads = arguments.threads or choose_threads()
+    threads = arguments.threads or free_cores()
     with tempfile.TemporaryDirectory() as folder:
         server = start_redis(Path(folder), append_only=True, password="benchmark")
         try:
