@@ -121,7 +121,8 @@ def show(outcome: Outcome, console: Console) -> None:
     everything = lines(outcome.done)
     console.print(_table(everything, f"{len(outcome.done)} jobs in {outcome.seconds:.1f} s"))
     console.print("routed, right: of the jobs with a label; p50, p95: seconds from submission")
-    console.print("(all at once) to the result; batch: mean number of jobs that shared a step")
+    console.print("(all at once) to the result; batch: mean number of jobs that shared a step;")
+    console.print("+1: and one other model")
     for code, count, example in failures(outcome.done):
         console.print(f"{count} failed with {code}, such as {example}", markup=False)
     for index, error in outcome.refused[:_SHOWN_REFUSALS]:

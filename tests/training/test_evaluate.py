@@ -1,9 +1,5 @@
 """How held-out answers are scored."""
 
-import pytest
-
-pytest.importorskip("tokenizers")
-
 from training.evaluate import Tally, parsed, score
 from training.template import SYSTEM_DEFECT, SYSTEM_TEXT_CLS, Example
 

@@ -73,7 +73,6 @@ def test_spelled_out_markers_stay_text(name):
 
 
 def test_the_training_tokeniser_equals_llama_cpp_on_fresh_texts():
-    pytest.importorskip("tokenizers")
     from training.examples import examples
     from training.sample import hard_texts
     from training.tokens import Tokeniser
