@@ -95,7 +95,7 @@ class Job(_Frozen):
     sampling: Sampling = Sampling()
     output: Output | None = None
     priority: Annotated[int, Field(ge=0, le=9)] = PRIORITIES["batch"]
-    deadline: Annotated[Finite, Field(gt=0)] | None = None
+    deadline: Annotated[Finite, Field(gt=0, lt=253_402_300_800)] | None = None  # before the year 10000
     time_limit: Annotated[Finite, Field(gt=0)] | None = None
     max_retries: Annotated[int, Field(ge=0, le=100)] = 3
     batch: Name | None = None
