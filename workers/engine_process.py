@@ -4,6 +4,7 @@ One end of a socket pair; never blocks once it is up. Knows nothing of jobs, Cel
 decides what to say and what an answer means.
 """
 
+import logging
 import os
 import select
 import signal
@@ -16,10 +17,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from batchyard.errors import EngineLost, InvalidConfig
-from workers.engine.frames import FrameReader, encode_frame
+from workers.engine.frames import FrameError, FrameReader, encode_frame
 
 Frame = dict[str, Any]
 _READ = 1 << 18
+logger = logging.getLogger(__name__)
 
 
 class EngineProcess:
@@ -96,7 +98,12 @@ class EngineProcess:
             data = b""
         if not data:
             return early or None
-        frames = early + self._reader.feed(data)
+        try:
+            frames = early + self._reader.feed(data)
+        except FrameError:
+            logger.exception("the engine sent what is no frame; nothing after it can be trusted")
+            self.kill()
+            return None
         for frame in frames:
             if frame["op"] == "ready":
                 self.ready, self.info = True, frame["info"]

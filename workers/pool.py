@@ -24,9 +24,11 @@ from celery.exceptions import Reject, SoftTimeLimitExceeded, WorkerTerminate
 
 from batchyard import store
 from batchyard.catalogue import Catalogue
-from batchyard.errors import EngineLost, YardError, error_of
+from batchyard.errors import EngineLost, JobFailed, YardError, error_of
 from batchyard.names import RUN_TASK
+from batchyard.result import Result
 from batchyard.states import State
+from workers.engine.frames import FrameError
 from workers.engine_process import EngineProcess, Frame
 from workers.pool_job import Delivery, PoolJob, read_body
 from workers.requests import engine_request, success
@@ -91,6 +93,7 @@ class EnginePool(BasePool):
         if self._watch_timer is not None:
             self._watch_timer.cancel()
         self._watch_timer = hub.call_repeatedly(WATCH_SECONDS, self._watch)
+        self._heard = time.monotonic()  # while Celery had no connection, nobody listened
         hub.call_soon(self._handle_frames)
         self._write()
 
@@ -199,7 +202,7 @@ class EnginePool(BasePool):
         """Give the engine what it may have: everything, or a single suspect."""
         if not self._engine.ready:
             return
-        if self._suspects:
+        if self._suspects or any(unit.deaths for unit in self._inside.values()):
             if not self._inside:
                 self._give(self._suspects.popleft())
             return
@@ -208,7 +211,11 @@ class EnginePool(BasePool):
 
     def _give(self, unit: PoolJob) -> None:
         self._inside[unit.key] = unit
-        self._send({"op": "submit", "request": unit.request})
+        try:
+            self._send({"op": "submit", "request": unit.request})
+        except (FrameError, ValueError) as exc:
+            self._inside.pop(unit.key)
+            self._end(unit, Outcome(error=_unspeakable(exc)))
 
     def _send(self, frame: Frame) -> None:
         self._engine.send(frame)
@@ -245,10 +252,8 @@ class EnginePool(BasePool):
         if quiet > (HANG_SECONDS if self._engine.ready else LOAD_SECONDS):
             logger.error("the engine has said nothing for %.0f s; ending it", quiet)
             self._engine.kill()
-        elif self._inside:
-            self._send({"op": "stats"})
-        else:
-            self._heard = time.monotonic() if self._engine.ready else self._heard
+        elif self._engine.ready:
+            self._send({"op": "stats"})  # it answers between two steps; `_heard` is when it did
 
     def _on_frame(self, frame: Frame) -> None:
         op = frame["op"]
@@ -259,9 +264,7 @@ class EnginePool(BasePool):
         elif op in ("done", "failed"):
             unit = self._inside.pop(frame["id"], None)
             if unit is not None:  # else it was expelled, and its caller has been told
-                self._forget(unit)
-                self._settle(unit.delivery, self._outcome(unit, frame))
-                self._settle_twins(unit)
+                self._end(unit, self._outcome(unit, frame))
         else:
             return
         self._feed()
@@ -274,13 +277,19 @@ class EnginePool(BasePool):
                 error=error_of(error["code"], error["message"], **rest), max_retries=unit.job.max_retries
             )
         headers = unit.delivery.headers
-        result = success(
+        try:
+            return Outcome(result=self._result(unit, frame, headers))
+        except (LookupError, TypeError, ValueError) as exc:
+            logger.exception("the engine's answer to %s cannot be read", unit.job.id)
+            return Outcome(error=_unspeakable(exc))
+
+    def _result(self, unit: PoolJob, frame: Frame, headers: dict[str, Any]) -> Result:
+        return success(
             unit.job, unit.route, frame["completion"], worker=self._yard.worker, gpu=self._yard.gpu,
             attempt=unit.attempt, submitted=headers.get("submitted") or unit.delivery.received,
             routed=headers.get("routed") or unit.delivery.received, received=unit.delivery.received,
             finished=time.time(),
         )  # fmt: skip
-        return Outcome(result=result)
 
     def _on_death(self) -> None:
         was_ready = self._engine.ready
@@ -292,19 +301,19 @@ class EnginePool(BasePool):
         logger.error("the engine ended (%s) with %d jobs in it", how, len(inside))
         for unit in inside:
             unit.deaths += 1
-        if len(inside) == 1 and inside[0].deaths > 1:
-            self._forget(inside[0])
-            self._settle(inside[0].delivery, Outcome(error=_poison(how)))
-            self._settle_twins(inside[0])
-        else:
+        culprit = inside[0] if len(inside) == 1 and inside[0].deaths > 1 else None
+        if culprit is None:
             self._suspects.extend(inside)
         self._failed_starts += 0 if was_ready else 1
         if self._failed_starts >= MAX_FAILED_STARTS:
             logger.critical("the engine did not come up %d times in a row; giving up", self._failed_starts)
             raise WorkerTerminate(1)
         self._engine.restart()
+        self._heard = time.monotonic()
         if self._hub is not None:
             self._hub.add_reader(self._engine.fileno(), self._on_readable)
+        if culprit is not None:  # not before there is an engine to feed again
+            self._end(culprit, Outcome(error=_poison(how)))
 
     # -- the end of a job ---------------------------------------------------------------------------
 
@@ -321,6 +330,11 @@ class EnginePool(BasePool):
         self._jobs.pop(unit.job.id, None)
         for timer in unit.timers:
             timer.cancel()
+
+    def _end(self, unit: PoolJob, outcome: Outcome) -> None:
+        self._forget(unit)
+        self._settle(unit.delivery, outcome)
+        self._settle_twins(unit)
 
     def _settle_twins(self, unit: PoolJob) -> None:
         for twin in unit.twins:
@@ -340,6 +354,14 @@ class EnginePool(BasePool):
             self._hub.call_later(STORE_AGAIN_SECONDS, self._settle, delivery, outcome)
             return
         delivery.callback((failed, value, time.time() - delivery.received))
+
+
+def _unspeakable(exc: Exception) -> JobFailed:
+    return JobFailed(
+        f"worker and engine cannot pass this job between them: {exc!r}"[:300],
+        code="engine_protocol",
+        remedy="shorten it; if it is short, this is a bug",
+    )
 
 
 def _poison(how: str) -> EngineLost:

@@ -1,0 +1,227 @@
+"""The pool's own decisions, with a hub and an engine that do what the test says; the real ones are used in
+`test_worker.py`."""
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from batchyard.catalogue import parse_catalogue
+from batchyard.errors import EngineLost, JobFailed
+from batchyard.job import Job
+from batchyard.names import RUN_TASK
+from batchyard.route import Route
+from workers import pool as pool_module
+from workers.pool import EnginePool, Yard
+from workers.tasks import Outcome, Outcomes
+
+CATALOGUE = {
+    "model_list": [{"model_name": "m", "model_path": "m.gguf"}],
+    "task_list": [{"task": "t"}],
+}
+
+
+class Engine:
+    """Records what it is sent; the test says what it answers."""
+
+    def __init__(self) -> None:
+        self.ready, self.unsent, self.info, self.pid, self.write_fd = True, False, {}, 1, -1
+        self.sent: list[dict[str, Any]] = []
+        self.answers: list[dict[str, Any]] | None = []
+        self.killed = 0
+
+    def fileno(self) -> int:
+        return -1
+
+    def flush(self) -> None:
+        pass
+
+    def send(self, frame: dict[str, Any]) -> None:
+        if "unspeakable" in json.dumps(frame):
+            raise ValueError("not to be written")
+        self.sent.append(frame)
+
+    def read(self) -> list[dict[str, Any]] | None:
+        return self.answers
+
+    def end(self) -> str:
+        return "signal SIGSEGV"
+
+    def restart(self) -> None:
+        self.ready = False
+
+    def kill(self) -> None:
+        self.killed += 1
+
+    @property
+    def inside(self) -> list[str]:
+        ended = {frame["id"] for frame in self.sent if frame["op"] == "cancel"}
+        ids = [frame["request"]["id"] for frame in self.sent if frame["op"] == "submit"]
+        return [name.split("#")[0] for name in ids if name not in ended]
+
+
+class Hub:
+    def __init__(self) -> None:
+        self.soon: list[Any] = []
+
+    def call_soon(self, callback: Any) -> None:
+        self.soon.append(callback)
+
+    def call_repeatedly(self, *_: Any) -> Any:
+        return self
+
+    call_later = call_repeatedly
+
+    def cancel(self) -> None:
+        pass
+
+    def add_reader(self, *_: Any) -> None:
+        pass
+
+    add_writer = remove_writer = remove = add_reader
+
+
+class App:
+    def __init__(self, yard: Yard) -> None:
+        self.yard = yard
+
+
+class Bench:
+    """A pool with its surroundings; `outcomes` are what Celery was told."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.engine = Engine()
+        catalogue = parse_catalogue(CATALOGUE, "test")
+        yard = Yard(self.engine, Outcomes(), catalogue, None, "w", None, 60, 1.0)  # type: ignore[arg-type]
+        self.pool = EnginePool(limit=4, app=App(yard))
+        self.outcomes: list[tuple[str, Outcome]] = []
+        monkeypatch.setattr(EnginePool, "_mark_started", lambda _pool, _unit: True)
+        monkeypatch.setattr(
+            EnginePool,
+            "_settle",
+            lambda _pool, delivery, outcome: self.outcomes.append((delivery.task_id, outcome)),
+        )
+        self.pool.register_with_event_loop(Hub())
+
+    def deliver(self, job_id: str, prompt: str = "x", timeout: float | None = None) -> Any:
+        route = Route(task="t", model="m", by="job", reason="test", policy="1").model_dump()
+        body = json.dumps([[], {"job": Job(id=job_id, prompt=prompt).wire(), "route": route}, {}])
+        args = (RUN_TASK, job_id, {}, body, "application/json", "utf-8")
+        return self.pool.apply_async(
+            lambda *_: (0, "", 0.0), args, {}, callback=lambda *_: None,
+            accept_callback=lambda *_: None, timeout_callback=lambda *_: None, timeout=timeout,
+        )  # fmt: skip
+
+    def die(self) -> None:
+        """The engine ends, and a new one comes up."""
+        self.engine.answers = None
+        self.pool._on_readable()
+        self.engine.sent.clear()
+        self.engine.ready, self.engine.answers = True, [{"op": "ready"}]
+        self.pool._on_readable()
+
+    def answer(self, job_id: str) -> None:
+        """The engine fails a job, which ends it."""
+        key = next(key for key in self.pool._inside if key.startswith(f"{job_id}#"))
+        error = {"code": "prompt_too_long", "message": "x", "retryable": False}
+        self.engine.answers = [{"op": "failed", "id": key, "error": error}]
+        self.pool._on_readable()
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
+    return Bench(monkeypatch)
+
+
+def test_after_a_death_each_runs_alone_and_the_second_death_finds_the_culprit(bench: Bench) -> None:
+    for job_id in ("good", "bad"):
+        bench.deliver(job_id)
+    bench.die()
+    assert bench.engine.inside == ["good"]
+    bench.deliver("new")
+    assert bench.engine.inside == ["good"], "nobody joins a suspect"
+    bench.answer("good")
+    assert bench.engine.inside == ["good", "bad"]
+    bench.deliver("newer")
+    assert bench.engine.inside == ["good", "bad"], "nor the last one"
+    bench.die()
+    assert [job_id for job_id, _ in bench.outcomes] == ["good", "bad"]
+    assert isinstance(bench.outcomes[1][1].error, EngineLost)
+    assert bench.engine.inside == ["new", "newer"]
+
+
+def test_a_time_limit_of_a_suspect_lets_the_next_one_run(bench: Bench) -> None:
+    units = [bench.deliver(job_id, timeout=5.0) for job_id in ("a", "b", "c")]
+    bench.die()
+    bench.pool._on_hard_timeout(units[0], 5.0)
+    assert bench.engine.inside == ["b"]
+
+
+def test_a_second_delivery_is_acknowledged_with_the_first(bench: Bench) -> None:
+    bench.deliver("a")
+    bench.deliver("a")
+    assert bench.engine.inside == ["a"]
+    bench.answer("a")
+    assert [(job_id, outcome.error is None) for job_id, outcome in bench.outcomes] == [
+        ("a", False),
+        ("a", True),
+    ]
+
+
+def test_twins_of_a_revoked_job_are_acknowledged(bench: Bench) -> None:
+    unit = bench.deliver("a")
+    bench.deliver("a")
+    unit.terminate()
+    assert [(job_id, outcome) for job_id, outcome in bench.outcomes] == [("a", Outcome())]
+    assert bench.engine.inside == []
+
+
+def test_a_job_that_cannot_be_put_into_a_frame_fails_alone(bench: Bench) -> None:
+    bench.deliver("a", prompt="unspeakable")
+    bench.deliver("b")
+    assert [(job_id, type(outcome.error)) for job_id, outcome in bench.outcomes] == [("a", JobFailed)]
+    assert bench.engine.inside == ["b"]
+    assert list(bench.pool._jobs) == ["b"]
+
+
+def test_an_answer_that_cannot_be_read_fails_that_job(bench: Bench) -> None:
+    bench.deliver("a")
+    bench.engine.answers = [{"op": "done", "id": next(iter(bench.pool._inside)), "completion": {"text": "x"}}]
+    bench.pool._on_readable()
+    assert [(job_id, type(outcome.error)) for job_id, outcome in bench.outcomes] == [("a", JobFailed)]
+    assert bench.pool._jobs == {}
+
+
+def test_trouble_with_one_answer_does_not_cost_the_next(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for job_id in ("a", "b"):
+        bench.deliver(job_id)
+    keys = list(bench.pool._inside)
+    error = {"code": "x", "message": "x", "retryable": False}
+    bench.engine.answers = [{"op": "failed", "id": key, "error": error} for key in keys]
+    settle = EnginePool._settle
+
+    def lost(*_: Any) -> None:
+        raise ConnectionError("Redis has gone")
+
+    monkeypatch.setattr(EnginePool, "_settle", lost)
+    with pytest.raises(ConnectionError):
+        bench.pool._on_readable()
+    monkeypatch.setattr(EnginePool, "_settle", settle)
+    bench.pool._hub.soon[-1]()
+    assert [job_id for job_id, _ in bench.outcomes] == ["b"]
+
+
+def test_an_engine_that_hangs_is_ended_though_its_job_was_taken_out(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unit = bench.deliver("a", timeout=5.0)
+    bench.pool._on_hard_timeout(unit, 5.0)
+    bench.pool._watch()
+    assert (bench.engine.sent[-1], bench.engine.killed) == ({"op": "stats"}, 0)
+    now = time.monotonic() + pool_module.HANG_SECONDS + 1
+    monkeypatch.setattr(pool_module.time, "monotonic", lambda: now)
+    bench.pool._watch()
+    assert bench.engine.killed == 1
