@@ -43,7 +43,7 @@ class LabelTrie:
         self._end_tokens = np.array(sorted(end_tokens), np.int64)
         self._labels = labels
         self._children: list[dict[int, int]] = [{}]
-        self._ends = [self._add(label) for label in labels]
+        self._ends = frozenset([self._add(label) for label in labels])
         # a label that ends inside another one is fair only when ending has a price
         self.scores_end = any(self._children[node] for node in self._ends) and bool(len(self._end_tokens))
         self._log_probability: dict[int, float] = {}
@@ -66,22 +66,24 @@ class LabelTrie:
         last.
         """
         found: list[Path] = []
-
-        def visit(node: int, depth: int, start: int, tokens: tuple[int, ...], nodes: tuple[int, ...]) -> None:
-            below = [
-                (token, child) for token, child in self._children[node].items() if self._needs_logits(child)
-            ]
-            if not below and tokens:
-                found.append(Path(start, tokens, nodes))
-            for at, (token, child) in enumerate(below):
-                # the first branch carries the rows up to here, the others start after them
-                if at == 0:
-                    visit(child, depth + 1, start, (*tokens, token), (*nodes, child))
-                else:
-                    visit(child, depth + 1, depth, (token,), (child,))
-
-        visit(0, 0, 0, (), ())
+        # depth first without recursion: a label may have thousands of tokens
+        branches = [(0, token, child) for token, child in reversed(self._below(0))]
+        while branches:
+            start, token, node = branches.pop()
+            tokens, nodes = [token], [node]
+            # the first branch carries the rows up to here, the others start after them
+            while below := self._below(node):
+                depth = start + len(tokens)
+                branches.extend((depth, token, child) for token, child in reversed(below[1:]))
+                token, node = below[0]
+                tokens.append(token)
+                nodes.append(node)
+            found.append(Path(start, tuple(tokens), tuple(nodes)))
         return found
+
+    def _below(self, node: int) -> list[tuple[int, int]]:
+        """The children whose own logits are needed, each with its token."""
+        return [(token, child) for token, child in self._children[node].items() if self._needs_logits(child)]
 
     def whole_paths(self) -> list[Path]:
         """The same branches, each from the prompt's end: more rows, but none depends on another one."""

@@ -6,6 +6,7 @@ but the forward pass. It knows requests and events, not sockets.
 
 from __future__ import annotations
 
+import logging
 import time
 from bisect import insort
 from collections.abc import Callable
@@ -31,6 +32,7 @@ from workers.engine.scoring import PathRunner
 from workers.engine.sequence import Sequence
 
 Event = dict[str, Any]
+log = logging.getLogger(__name__)
 
 
 class Engine:
@@ -80,6 +82,10 @@ class Engine:
             sequence = self._intake.prepare(frame, self._clock())
         except EngineError as error:
             self._report(name, error)
+            return
+        except Exception as error:
+            log.exception("the request %r cannot be read", name)
+            self._report(name, _unforeseen("the request cannot be read", error))
             return
         self._known[name] = sequence
         if sequence.request.deadline is not None:
@@ -276,22 +282,29 @@ class Engine:
             if self._paths.takes(sequence_id):
                 self._paths.score(sequence_id, logits[row])
                 continue
-            one = self._running[sequence_id]
-            if one.scoring is not None:
-                one.marks.first_token = self._clock()
-                one.scoring.trie.score(0, logits[row])
-            else:
-                self._extend(one, logits[row], best[row], normalisers[row])
+            self._guarded(
+                self._running[sequence_id], self._take_row, logits[row], best[row], normalisers[row]
+            )
         for slot in self._paths.finish_step():
-            self._conclude(self._running[slot])
+            self._guarded(self._running[slot], self._conclude)
         self._conclude_scored(ids)
 
-    def _extend(self, one: Sequence, row: Logits, best: int, normaliser: float) -> None:
+    def _guarded(self, one: Sequence, part: Callable[..., None], *values: Any) -> None:
+        """One sequence's part of a step: whatever goes wrong in it is that job's failure alone."""
         try:
-            token = one.draw(row, best)
+            part(one, *values)
         except EngineError as error:
             self._fail(one, error)
+        except Exception as error:
+            log.exception("the job %r cannot go on", one.request.id)
+            self._fail(one, _unforeseen("the job cannot go on", error))
+
+    def _take_row(self, one: Sequence, row: Logits, best: int, normaliser: float) -> None:
+        if one.scoring is not None:
+            one.marks.first_token = self._clock()
+            one.scoring.trie.score(0, row)
             return
+        token = one.draw(row, best)
         if one.wants_top and token not in self._runtime.vocabulary.end_tokens:
             one.note_top(row)
         reason = one.take(token, float(row[token]) - normaliser)
@@ -308,18 +321,18 @@ class Engine:
         for slot in ids:
             one = self._running.get(slot)
             if one is not None and one.scoring is not None and not one.scoring.paths:
-                self._conclude(one)
+                self._guarded(one, self._conclude)
 
     # ---- finish --------------------------------------------------------------------------------------------
 
     def _conclude(self, one: Sequence) -> None:
-        self._leave(one)
         completion = choice_completion(one, self._runtime.info, self._progress, self._clock())
+        self._leave(one)
         self._done(one, completion.to_frame())
 
     def _finish(self, one: Sequence, reason: str) -> None:
-        self._leave(one)
         completion = text_completion(one, reason, self._runtime.info, self._progress, self._clock())
+        self._leave(one)
         self._done(one, completion.to_frame())
 
     def _done(self, one: Sequence, completion: dict[str, Any]) -> None:
@@ -352,6 +365,10 @@ class Engine:
         if slot in self._decoding:
             self._decoding.remove(slot)
         self._memory.release_slot(slot)
+
+
+def _unforeseen(what: str, error: Exception) -> EngineError:
+    return EngineError(REQUEST_INVALID, f"{what}: {type(error).__name__}: {str(error)[:300]}")
 
 
 def _memory_full() -> EngineError:

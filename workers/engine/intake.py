@@ -68,6 +68,15 @@ class Intake:
             return None
         labels = request.output.choices
         tokens = tuple(tuple(self._runtime.vocabulary.tokenise(label).tolist()) for label in labels)
+        # before the tree is built: what cannot run must not cost its rows either
+        longest = max(len(label) for label in tokens)
+        if longest > room:
+            raise EngineError(
+                PROMPT_TOO_LONG,
+                f"the longest choice has {longest} tokens, {room} are left behind the prompt",
+                field="output.choices",
+                remedy="shorten the prompt or the label, or raise n_ctx in the model catalogue",
+            )
         try:
             trie = LabelTrie(tokens, self._runtime.vocabulary.end_tokens)
         except ValueError as error:
@@ -82,13 +91,5 @@ class Intake:
                 "this model's architecture cannot rewind, so only choices of one token can be scored",
                 field="output.choices",
                 remedy="use shorter labels, a grammar, or a transformer model",
-            )
-        longest = max(len(label) for label in tokens)
-        if longest > room:
-            raise EngineError(
-                PROMPT_TOO_LONG,
-                f"the longest choice has {longest} tokens, {room} are left behind the prompt",
-                field="output.choices",
-                remedy="shorten the prompt or the label, or raise n_ctx in the model catalogue",
             )
         return Scoring(labels, trie, trie.paths())

@@ -270,11 +270,17 @@ def _whole(where: str, value: Any, low: int, high: int) -> int:
 
 
 def _number(where: str, value: Any, low: float, high: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise _invalid(where, f"{where} must be a finite number, not {value!r}")
-    if not low <= value <= high:
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf  # a whole number that no float reaches
+    if not math.isfinite(number):
+        raise _invalid(where, f"{where} must be a finite number, not {str(value)[:40]}")
+    if not low <= number <= high:
         raise _invalid(where, f"{where} must lie between {low:g} and {high:g}, not {value!r}")
-    return float(value)
+    return number
 
 
 def _invalid(where: str, why: str) -> EngineError:

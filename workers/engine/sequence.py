@@ -208,7 +208,7 @@ class Sequence:
             return None
         try:
             return json.loads(self.text())
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
 
     def logprobs(self) -> tuple[TokenLogprob, ...] | None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from workers.engine.engine import Engine
-from workers.engine.errors import MODEL_FILE_INVALID, EngineError
+from workers.engine.errors import MODEL_FILE_INVALID, REQUEST_INVALID, EngineError
 from workers.engine.frames import FrameError, FrameReader, encode_frame
 from workers.engine.loader import Runtime, load
 from workers.engine.model import EngineModel
@@ -118,8 +118,21 @@ def _loop(peer: Connection, engine: Engine) -> int:
         if not engine.idle:
             engine.step()
         for event in engine.events():
-            peer.send(event)
+            _send_event(peer, event)
     return EXIT_OK
+
+
+def _send_event(peer: Connection, event: dict[str, Any]) -> None:
+    """Send an event; an answer that is no frame (too long, or not a number in it) fails that job alone."""
+    try:
+        peer.send(event)
+    except (FrameError, ValueError, RecursionError) as error:
+        why = EngineError(
+            REQUEST_INVALID,
+            f"the answer cannot be sent: {error}",
+            remedy="ask for fewer tokens or fewer logprobs",
+        )
+        peer.send({"op": "failed", "id": event["id"], "error": why.to_frame()})
 
 
 def _handle(peer: Connection, engine: Engine, message: dict[str, Any]) -> None:
