@@ -119,9 +119,16 @@ def _submit(arguments: argparse.Namespace) -> int:
         handle = client.submit_many(
             rows, batch=name, on_error=lambda index, _item, error: report(rows.line_of(index), error)
         )
+        exists = client.batch(name).total > 0
     known = f", {handle.duplicates} known already" if handle.duplicates else ""
     print(f"{handle.submitted} submitted{known}, {refused} refused", file=sys.stderr)
-    print(name)
+    if exists:
+        print(name)
+    else:
+        why = (
+            "the jobs stay in the batch they came with first" if handle.duplicates else "no job was accepted"
+        )
+        print(f"there is no batch {name}: {why}", file=sys.stderr)
     return 1 if refused else 0
 
 

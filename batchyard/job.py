@@ -1,5 +1,6 @@
 """The job: one unit of work, frozen. It knows no queue, no store and no app."""
 
+import difflib
 import os
 import time
 from typing import Annotated, Any, Literal
@@ -202,12 +203,35 @@ def _check_text(job: Job, max_prompt_bytes: int) -> None:
 
 
 _REMEDIES = {
-    "extra_forbidden": "remove it, or put it under metadata",
     "string_pattern_mismatch": "use letters, digits and _.:/@+- (128 at most, a letter or digit first)",
     "missing": "give it a value",
     "finite_number": "give a finite number",
     "string_unicode": "decode the bytes with the encoding they were written in before submitting",
 }
+
+
+_FIELD_REMEDIES = {
+    "priority": "interactive, batch, or a number from 0 (goes first) to 9 (goes last)",
+    "deadline": "seconds since the epoch, such as time.time() + 60",
+    "time_limit": "seconds of running, more than 0",
+    "output": 'such as {"type": "text"} or {"type": "choices", "choices": ["a", "b"]}',
+}
+
+
+def _remedy(kind: str, loc: list[str]) -> str:
+    """What the reader can do about a fault of pydantic's `kind` at `loc`."""
+    field = loc[0] if loc else ""
+    if kind == "extra_forbidden":
+        if len(loc) == 1 and field in Sampling.model_fields:
+            return f"put it under sampling: {{'{field}': …}}"
+        known = [*Job.model_fields] if len(loc) == 1 else [*Sampling.model_fields]
+        close = difflib.get_close_matches(loc[-1], known, n=1)
+        return f"did you mean {close[0]}?" if close else "remove it, or put it under metadata"
+    if kind in _REMEDIES:
+        return _REMEDIES[kind]
+    if len(loc) == 1 and field in _FIELD_REMEDIES:
+        return _FIELD_REMEDIES[field]
+    return "see the fields of a job: batchyard schema job"
 
 
 def _invalid(exc: ValidationError) -> InvalidJob:
@@ -223,7 +247,7 @@ def _invalid(exc: ValidationError) -> InvalidJob:
         field = field or "prompt"
         remedy = "put the text to work on into prompt or messages"
     else:
-        remedy = _REMEDIES.get(first["type"], f"see Job.{field.split('.')[0]}" if field else "see Job")
+        remedy = _remedy(first["type"], loc)
         if not isinstance(first["input"], dict) or first["type"] == "extra_forbidden":
             message = f"{message}, got {shown(first['input'])}"
     return InvalidJob(printable(message), field=printable(field) or None, remedy=printable(remedy))

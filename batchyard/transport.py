@@ -8,7 +8,7 @@ found within `IDLE_SECONDS`.
 A message is leased: while its consumer lives it renews the lease, and when the consumer has been silent
 for `visibility_timeout` seconds another restores the message, marked redelivered.
 
-Knows nothing of jobs.
+Knows nothing of jobs, but that a task with a final result is not run again.
 """
 
 import base64
@@ -22,7 +22,7 @@ from kombu.transport import virtual
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
 
-from batchyard.names import bell_key, unprocessable_key
+from batchyard.names import RESULT_KEY_PREFIX, bell_key, unprocessable_key
 
 logger = logging.getLogger(__name__)
 
@@ -34,20 +34,36 @@ _TAG = re.compile(rb'"delivery_tag": ?"([^"]+)"')
 
 POP = """
 -- keys: lists by priority, the queues in turn within one
--- args: index key, unacked key, then for each list its queue and 1 if its consumer acknowledges
+-- args: index key, unacked key, result key prefix, then for each list its queue and 1 if its consumer
+-- acknowledges
+-- A task that has its final result (it was cancelled, say) is dropped here: handing 50,000 of them to
+-- workers would hold up the queue for minutes. Returns the number dropped if there was nothing else to do.
+local function finished(message)
+  local id = string.match(message, '"id": ?"([^"]+)"')
+  local state = id and redis.call('GET', ARGV[3] .. id)
+  local status = state and string.match(state, '^{"status": ?"(%u+)"')
+  return status == 'SUCCESS' or status == 'FAILURE' or status == 'REVOKED'
+end
+local dropped = 0
 for i, list in ipairs(KEYS) do
   local message = redis.call('RPOP', list)
+  while message and finished(message) do
+    dropped = dropped + 1
+    if dropped >= 1000 then return dropped end
+    message = redis.call('RPOP', list)
+  end
   if message then
     -- what has no tag is no message of Celery's; the caller sets it aside
     local tag = string.match(message, '"delivery_tag": ?"([^"]+)"')
-    if tag and ARGV[2 + 2 * i] == '1' then
+    if tag and ARGV[3 + 2 * i] == '1' then
       local now = redis.call('TIME')
       redis.call('ZADD', ARGV[1], now[1] + now[2] / 1000000, tag)
-      redis.call('HSET', ARGV[2], tag, '[' .. message .. ', "", "' .. ARGV[1 + 2 * i] .. '"]')
+      redis.call('HSET', ARGV[2], tag, '[' .. message .. ', "", "' .. ARGV[2 + 2 * i] .. '"]')
     end
-    return {ARGV[1 + 2 * i], message}
+    return {ARGV[2 + 2 * i], message}
   end
 end
+if dropped > 0 then return dropped end
 return nil
 """
 
@@ -139,7 +155,7 @@ class Channel(stock.Channel):
         sources = [word for _, queue in lists for word in (queue, int(queue not in self._unacknowledged))]
         connection.send_command(
             "EVAL", POP, len(lists), *(name for name, _ in lists),
-            self.unacked_index_key, self.unacked_key, *sources,
+            self.unacked_index_key, self.unacked_key, RESULT_KEY_PREFIX, *sources,
         )  # fmt: skip
 
     def _brpop_read(self, **options: Any) -> bool:
@@ -153,6 +169,8 @@ class Channel(stock.Channel):
                 self._idle = not self._sent_bell
                 raise stock.Empty()
             self._idle = False
+            if isinstance(reply, int):  # so many were dropped; there may be more
+                raise stock.Empty()
             queue = bytes_to_str(reply[0])
             self._queue_cycle.rotate(queue)
             if not self._hand_over(queue, reply[1]):

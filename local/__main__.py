@@ -28,7 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"batchyard: {exc}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted; the yard is down, nothing runs on", file=sys.stderr)
+        up = state.supervisor() is not None
+        print(f"interrupted; {'the yard stays up' if up else 'nothing runs on'}", file=sys.stderr)
         return 130
 
 
@@ -116,7 +117,8 @@ def _tell(state: StateDir, console: Console) -> None:
     console.print(f"Flower: {report.flower}  login {login}", highlight=False, markup=False)
     console.print(f"Logs:   {state.logs}", highlight=False, markup=False)
     console.print(f"Use it: export BATCHYARD_REDIS_URL_FILE={state.url_file.resolve()}", highlight=False)
-    console.print("        batchyard submit | status | results | cancel", highlight=False, markup=False)
+    command = Path(sys.executable).with_name("batchyard")
+    console.print(f"        {command} submit | status | results | cancel", highlight=False, markup=False)
     console.print("Stop:   make down", highlight=False)
 
 

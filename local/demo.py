@@ -22,6 +22,11 @@ from local.summary import Done, Line, failures, lines
 STALL_SECONDS = 120.0
 """Without any result for this long, the demonstration gives up on the rest."""
 _SHOWN_REFUSALS = 10
+LEGEND = (
+    "routed: taken for the task in the file (the rest went to the default model); right: the answer",
+    "equals the label; -: no labels; p50, p95: seconds from submission, all at once, to the result;",
+    "batch: mean number of jobs that shared a step; +1: and one other model",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +125,8 @@ def show(outcome: Outcome, console: Console) -> None:
     """Print the table, and every reason for which a job has no answer."""
     everything = lines(outcome.done)
     console.print(_table(everything, f"{len(outcome.done)} jobs in {outcome.seconds:.1f} s"))
-    console.print("routed, right: of the jobs with a label; p50, p95: seconds from submission")
-    console.print("(all at once) to the result; batch: mean number of jobs that shared a step;")
-    console.print("+1: and one other model")
+    for line in LEGEND:
+        console.print(line, highlight=False)
     for code, count, example in failures(outcome.done):
         console.print(f"{count} failed with {code}, such as {example}", markup=False)
     for index, error in outcome.refused[:_SHOWN_REFUSALS]:

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from batchyard.errors import InvalidConfig
+
 FLOWER_USER = "yard"
 
 
@@ -91,7 +93,12 @@ class StateDir:
         if not path.exists():
             made = Secrets(secrets.token_urlsafe(24), secrets.token_urlsafe(12))
             self.write_private(path, json.dumps(asdict(made)))
-        return Secrets(**json.loads(path.read_text(encoding="utf-8")))
+        try:
+            return Secrets(**json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as exc:
+            raise InvalidConfig(
+                "is damaged", field=str(path), remedy="make down, then delete the file; a new one is made"
+            ) from exc
 
     def write_private(self, path: Path, text: str) -> None:
         """Replace a file in one step; only its owner may read it."""

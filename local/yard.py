@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from batchyard.catalogue import load_catalogue
-from batchyard.errors import InvalidConfig, YardUnavailable
+from batchyard.errors import InvalidConfig
 from batchyard.settings import Settings, load_settings
 from local.fit import ModelNeed, Plan, fit
 from local.leash import leashed
@@ -55,7 +55,7 @@ def supervise(state: StateDir) -> None:
     state.prepare()
     lock = state.take_lock()
     if lock is None:
-        raise YardUnavailable("a yard is up here already", field=str(state.path), remedy="take it down first")
+        raise _up_already(state)
     with lock:
         plan = machine_plan(load_settings())
         secrets = state.secrets()
@@ -72,6 +72,12 @@ def supervise(state: StateDir) -> None:
         state.clear_report()
 
 
+def _up_already(state: StateDir) -> InvalidConfig:
+    return InvalidConfig(
+        "a yard is up here already", code="yard_is_up", field=str(state.path), remedy="use it, or: make down"
+    )
+
+
 def up(state: StateDir, *, tied: bool, limit: float) -> Report:
     """Start a supervisor in the background and wait until every role does its work.
 
@@ -82,7 +88,7 @@ def up(state: StateDir, *, tied: bool, limit: float) -> Report:
     """
     state.prepare()
     if state.supervisor() is not None:
-        raise YardUnavailable("a yard is up here already", field=str(state.path), remedy="take it down first")
+        raise _up_already(state)
     state.clear_report()
     for log in state.logs.glob("*.log"):
         log.replace(log.with_suffix(".log.1"))
@@ -99,7 +105,8 @@ def up(state: StateDir, *, tied: bool, limit: float) -> Report:
     try:
         return await_ready(state, process, limit)
     except BaseException:
-        down(state)
+        # By its pid, not by the lock, which it may not have taken yet: it ends its roles on SIGTERM.
+        process.terminate()
         process.wait()
         raise
 

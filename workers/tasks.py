@@ -63,8 +63,9 @@ def make_worker_app(settings: Settings, model_name: str, outcomes: Outcomes, n_s
         task_default_queue=queue,
         worker_soft_shutdown_timeout=0.0,
     )
-    # Celery logs each return value at info; answers are the customer's text.
-    logging.getLogger("celery.app.trace").setLevel(logging.WARNING)
+    # Celery logs each return value at info, and answers are the customer's text; and a line for each message.
+    for name in ("celery.app.trace", "celery.worker.strategy"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
     def run(self: Any, **_kwargs: Any) -> dict[str, Any]:
         outcome = outcomes.take(self.request.id)

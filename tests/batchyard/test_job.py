@@ -38,6 +38,24 @@ def test_a_fault_names_its_field_value_and_remedy(fields: dict, field: str, word
     assert caught.value.remedy
 
 
+@pytest.mark.parametrize(
+    ("fields", "remedy"),
+    [
+        ({"temperature": 0.5}, "sampling"),
+        ({"promt": "x"}, "did you mean prompt?"),
+        ({"sampling": {"temprature": 1}}, "did you mean temperature?"),
+        ({"colour": "red"}, "metadata"),
+        ({"priority": "urgent"}, "interactive"),
+        ({"output": "text"}, '{"type": "text"}'),
+        ({"deadline": "soon"}, "epoch"),
+    ],
+)
+def test_the_remedy_leads_to_what_was_meant(fields: dict, remedy: str) -> None:
+    with pytest.raises(InvalidJob) as caught:
+        parse_job({"prompt": "a", **fields})
+    assert remedy in str(caught.value.remedy)
+
+
 def test_invalid_utf8_is_refused_as_text_and_as_bytes() -> None:
     for prompt in ("half a pair \ud800", b"\xff\xfe\x00bytes"):
         with pytest.raises(InvalidJob) as caught:

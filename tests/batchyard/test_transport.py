@@ -9,7 +9,7 @@ import redis
 from kombu import Connection, Consumer, Queue
 
 from batchyard.app import UNACKED, make_app
-from batchyard.names import bell_key, priority_queue, unprocessable_key
+from batchyard.names import bell_key, priority_queue, result_key, unprocessable_key
 from batchyard.settings import Settings
 from batchyard.transport import read_envelope
 from batchyard.wire import task_message
@@ -172,6 +172,19 @@ def test_a_message_whose_lease_ended_is_delivered_again_and_marked(
         assert again.headers["id"] == "id-1"
         assert again.headers["redelivered"]
         again.ack()
+
+
+def test_cancelled_tasks_are_dropped_without_going_to_a_consumer(
+    connection: Connection, raw: redis.Redis
+) -> None:
+    for number in range(2500):
+        raw.lpush("q", message(number))
+        if number < 2499:
+            raw.set(result_key(f"id-{number}"), '{"status": "REVOKED", "result": null}')
+    [taken] = take(connection, 1)
+    assert taken.headers["id"] == "id-2499"
+    assert raw.llen("q") == 0
+    assert raw.hlen(UNACKED) == 1
 
 
 def test_a_stock_publisher_rings_through_our_transport(settings: Settings, raw: redis.Redis) -> None:

@@ -144,6 +144,31 @@ def test_ctrl_c_drains_and_leaves_no_child(state: StateDir) -> None:
     assert_gone(processes)
 
 
+def test_ctrl_c_before_the_yard_is_up_ends_it_too(state: StateDir) -> None:
+    run = subprocess.Popen(
+        [sys.executable, "-c", LISTEN_TO_SIGINT, *command(state, "run")],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert run.stdout is not None
+    assert "Starting" in run.stdout.readline()
+    run.send_signal(signal.SIGINT)
+    _out, err = run.communicate(timeout=LIMIT)
+    assert run.returncode == 130, err
+    assert state.supervisor() is None
+
+
+def test_a_damaged_secrets_file_is_named(state: StateDir) -> None:
+    state.prepare()
+    (state.path / "secrets.json").write_text('{"redis": "x')
+    up = local(state, "up")
+    assert up.returncode == 1
+    assert "secrets.json" in up.stderr and "Traceback" not in up.stderr
+    (state.path / "secrets.json").unlink()
+
+
 def test_a_worker_that_cannot_start_is_named_with_its_log(state: StateDir, tmp_path: Path) -> None:
     (tmp_path / "configs").mkdir()
     (tmp_path / "models").mkdir()
