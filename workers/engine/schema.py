@@ -12,19 +12,21 @@ import json
 from dataclasses import dataclass
 from typing import Any, Final
 
-import jsonschema
-import jsonschema.validators
-
+from workers.engine.document import DocumentCheck
 from workers.engine.errors import SCHEMA_INVALID, EngineError
 from workers.engine.grammar import check_grammar
 from workers.engine.schema_algebra import ANNOTATIONS, disjoint, kinds_of, merge
+from workers.engine.schema_check import check_schema, resolve
 from workers.engine.schema_leaves import PRIMITIVES, literal, number_term, schema_error, string_term
 
 _REFUSED: Final = (
     "not", "if", "then", "else", "dependentRequired", "dependentSchemas", "dependencies", "patternProperties",
     "propertyNames", "contains", "multipleOf", "$dynamicRef", "$recursiveRef",
+    "unevaluatedProperties", "unevaluatedItems",
 )  # fmt: skip
 _LONGEST_ARRAY: Final = 1000
+_LONGEST_SCHEMA: Final = 256 * 1024
+_LONGEST_EXPANSION: Final = 4 * 1024 * 1024
 _CLOSERS: Final = {
     "object": frozenset("}"),
     "array": frozenset("]"),
@@ -47,40 +49,36 @@ class CompiledSchema:
 def compile_schema(schema: Any) -> CompiledSchema:
     """Compile, or raise EngineError (schema_invalid) naming the place and keyword at fault."""
     try:
-        text = json.dumps(schema, sort_keys=False)
+        text = json.dumps(schema, allow_nan=False)
+        json.dumps(schema, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise schema_error("#", "it holds half a surrogate pair, which is no text") from error
     except (TypeError, ValueError, RecursionError) as error:
         raise schema_error("#", f"it is no JSON: {error}") from error
-    return _compile(text)
+    if len(text) > _LONGEST_SCHEMA:
+        raise schema_error("#", f"it is longer than {_LONGEST_SCHEMA} characters")
+    try:
+        return _compile(text)
+    except EngineError as error:
+        if error.code == SCHEMA_INVALID:
+            raise
+        raise schema_error("#", f"it compiles to a grammar that cannot run: {error.message}") from error
+    except RecursionError as error:
+        raise schema_error("#", "it is nested too deeply") from error
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # what a stranger's schema may break in here must stay the stranger's problem
+        raise schema_error("#", f"it cannot be read: {type(error).__name__}: {error}"[:300]) from error
 
 
 @functools.lru_cache(maxsize=256)
 def _compile(text: str) -> CompiledSchema:
     schema = json.loads(text)
-    _check_schema(schema)
+    check_schema(schema)
     compiler = _Compiler(schema)
-    try:
-        root = compiler.expression(schema, "#")
-        grammar = compiler.grammar(root)
-        check_grammar(grammar)
-    except RecursionError as error:
-        raise schema_error("#", "it is nested too deeply") from error
-    except EngineError as error:
-        if error.code == SCHEMA_INVALID:
-            raise
-        raise schema_error("#", f"it compiles to a grammar that cannot run: {error.message}") from error
-    closers = compiler.closers(schema, frozenset()) or frozenset()
+    grammar = compiler.grammar(compiler.expression(schema, "#"))
+    check_grammar(grammar)
+    closers = compiler.closers(schema) or frozenset()
     return CompiledSchema(grammar, frozenset(character.encode() for character in closers))
-
-
-def _check_schema(schema: Any) -> None:
-    validator = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
-    try:
-        validator.check_schema(schema)
-    except jsonschema.SchemaError as error:
-        place = "#/" + "/".join(str(part) for part in error.absolute_path)
-        raise schema_error(place.rstrip("/"), error.message[:300]) from error
-    except RecursionError as error:
-        raise schema_error("#", "it is nested too deeply") from error
 
 
 class _Compiler:
@@ -90,6 +88,9 @@ class _Compiler:
         self._root = root
         self._rules: dict[str, str] = {}
         self._references: dict[str, str] = {}
+        self._closers: dict[str, frozenset[str] | None] = {}
+        self._strings: dict[str, str] = {}
+        self._written = 0
 
     def grammar(self, root: str) -> str:
         """The whole grammar text around a root expression, with only the primitives that are used."""
@@ -108,8 +109,26 @@ class _Compiler:
         self._rules[name] = text
         return name
 
+    def _once(self, text: str) -> str:
+        """Long strings share a rule: every repetition is written out by llama.cpp wherever it stands."""
+        if "{" not in text:
+            return text
+        if text not in self._strings:
+            self._strings[text] = self._rule(text)
+        return self._strings[text]
+
     def expression(self, schema: Any, place: str) -> str:
         """A GBNF expression, safe to stand beside others."""
+        text = self._expression(schema, place)
+        # alternatives beside other keywords are written out each: a few levels of that fill any memory
+        self._written += 16 + len(text)
+        if self._written > _LONGEST_EXPANSION:
+            raise schema_error(
+                place, "its alternatives multiply beyond all bounds: put shared keywords inside"
+            )
+        return text
+
+    def _expression(self, schema: Any, place: str) -> str:
         if schema is True or schema == {}:
             return "value"
         if schema is False:
@@ -139,29 +158,14 @@ class _Compiler:
         pointer = schema["$ref"]
         siblings = {key: value for key, value in schema.items() if key != "$ref" and key not in ANNOTATIONS}
         if siblings:
-            return self.expression(merge([self.resolve(pointer, place), siblings], place), place)
+            return self.expression(merge([resolve(self._root, pointer, place), siblings], place), place)
         if pointer not in self._references:
             name = f"ref{len(self._references)}"
             # named before its body is walked, so that a schema may contain itself
             self._references[pointer] = name
             self._rules[name] = ""
-            self._rules[name] = self.expression(self.resolve(pointer, place), pointer)
+            self._rules[name] = self.expression(resolve(self._root, pointer, place), pointer)
         return self._references[pointer]
-
-    def resolve(self, pointer: str, place: str) -> Any:
-        """The sub-schema that a local reference names."""
-        if not pointer.startswith("#"):
-            raise schema_error(
-                f"{place}/$ref", f"only references inside the schema are followed, not {pointer!r}"
-            )
-        found = self._root
-        for part in pointer[1:].split("/")[1:]:
-            key = part.replace("~1", "/").replace("~0", "~")
-            try:
-                found = found[int(key)] if isinstance(found, list) else found[key]
-            except (KeyError, IndexError, ValueError, TypeError):
-                raise schema_error(f"{place}/$ref", f"{pointer!r} names nothing in the schema") from None
-        return found
 
     def _merged(self, schema: dict[str, Any], place: str) -> dict[str, Any]:
         rest = {key: value for key, value in schema.items() if key != "allOf"}
@@ -172,7 +176,9 @@ class _Compiler:
         for _ in range(32):
             if not isinstance(part, dict) or "$ref" not in part:
                 return part
-            part = self.resolve(part["$ref"], place)
+            beside = {key: value for key, value in part.items() if key not in ANNOTATIONS | {"$ref"}}
+            target = resolve(self._root, part["$ref"], place)
+            part = merge([target, beside], place) if beside else target
         raise schema_error(place, "references follow each other without end")
 
     def _alternatives(self, schema: dict[str, Any], keyword: str, place: str) -> str:
@@ -194,14 +200,20 @@ class _Compiler:
         return "(" + " | ".join(texts) + ")"
 
     def _literals(self, values: list[Any], schema: dict[str, Any], place: str) -> str:
-        rest = {key: value for key, value in schema.items() if key not in ANNOTATIONS | {"enum", "const"}}
-        validator = jsonschema.Draft202012Validator(rest)
-        if "const" in schema and "enum" in schema:
-            values = [value for value in values if value in schema["enum"]]
-        allowed = [value for value in values if validator.is_valid(value)]
-        if not allowed:
+        # beside const an enum is a keyword like any other
+        rest = {key: value for key, value in schema.items() if key not in ANNOTATIONS | {"const"}}
+        if "const" not in schema:
+            del rest["enum"]
+        if "pattern" in rest:
+            raise schema_error(
+                f"{place}/pattern", "pattern cannot stand beside enum or const: leave out one of them"
+            )
+        if rest:
+            check = DocumentCheck(self._root, patterns_hold=False)
+            values = [value for value in values if check.violation(value, rest) is None]
+        if not values:
             raise schema_error(place, "none of its values satisfies its other keywords")
-        return "(" + " | ".join(literal(value) for value in allowed) + ")"
+        return "(" + " | ".join(literal(value) for value in values) + ")"
 
     def _typed(self, kind: str, schema: dict[str, Any], place: str) -> str:
         if kind == "object":
@@ -209,7 +221,7 @@ class _Compiler:
         if kind == "array":
             return self._array(schema, place)
         if kind == "string":
-            return string_term(schema, place)
+            return self._once(string_term(schema, place))
         if kind in ("integer", "number"):
             return number_term(kind, schema, place)
         return kind
@@ -228,7 +240,7 @@ class _Compiler:
         properties = {
             name: part for name, part in properties.items() if part is not False or name in required
         }
-        least, most = schema.get("minProperties", 0), schema.get("maxProperties", len(properties))
+        least, most = int(schema.get("minProperties", 0)), schema.get("maxProperties", len(properties))
         if least > len(required) or most < len(properties):
             raise schema_error(
                 place, "minProperties and maxProperties cannot be enforced beyond the required properties"
@@ -277,8 +289,9 @@ class _Compiler:
         items = schema.get("items", True)
         if isinstance(items, list):
             leading, items = items, schema.get("additionalItems", True)
-        least = schema.get("minItems", 0)
-        most = schema.get("maxItems")
+        # 2.0 is a whole number too
+        least, most = int(schema.get("minItems", 0)), schema.get("maxItems")
+        most = None if most is None else int(most)
         if items is False:
             most = len(leading) if most is None else min(most, len(leading))
         if most is not None and most < least:
@@ -304,7 +317,7 @@ class _Compiler:
         rest = ""
         if items is not False and (most is None or most > count):
             item = self._shared(items, f"{place}/items")
-            limit = "" if most is None else str(most - count)
+            limit = "" if most is None else str(min(most - count, _LONGEST_ARRAY))
             rest = f'("," ws {item} ws){{{max(0, least - count)},{limit}}}'
         for at in range(count - 1, -1, -1):
             comma = '"," ws ' if at else ""
@@ -312,16 +325,19 @@ class _Compiler:
             rest = text if at < least else f"({text})?"
         return f'"[" ws {rest} "]"'
 
-    def closers(self, schema: Any, seen: frozenset[str]) -> frozenset[str] | None:
+    def closers(self, schema: Any) -> frozenset[str] | None:
         """The characters a schema's documents end with, None where one could go on as a number can."""
         if not isinstance(schema, dict) or not schema or "allOf" in schema:
             return None
         if "$ref" in schema:
             pointer = schema["$ref"]
-            return None if pointer in seen else self.closers(self.resolve(pointer, "#"), seen | {pointer})
+            if pointer not in self._closers:
+                self._closers[pointer] = None
+                self._closers[pointer] = self.closers(resolve(self._root, pointer, "#"))
+            return self._closers[pointer]
         for keyword in ("anyOf", "oneOf"):
             if keyword in schema:
-                return _union([self.closers(part, seen) for part in schema[keyword]])
+                return _union([self.closers(part) for part in schema[keyword]])
         if "const" in schema or "enum" in schema:
             values = [schema["const"]] if "const" in schema else schema["enum"]
             if any(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
