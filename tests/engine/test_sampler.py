@@ -93,6 +93,13 @@ def test_greedy_takes_the_maximum() -> None:
     assert Sampler(Sampling(temperature=0.0), 0, PROMPT).draw(row) == int(row.argmax())
 
 
+@pytest.mark.parametrize("temperature", [1e-3, 1e-5, 1e-9, 1e-300, 5e-324])
+def test_the_colder_the_more_likely_the_maximum(temperature: float) -> None:
+    row = row_of(1000)
+    sampling = Sampling(temperature=temperature, top_k=0, top_p=1.0, min_p=0.0)
+    assert {Sampler(sampling, seed, PROMPT).draw(row) for seed in range(20)} == {int(row.argmax())}
+
+
 def test_penalties_change_only_seen_tokens() -> None:
     sampling = Sampling(temperature=0.0, repeat_penalty=2.0, presence_penalty=0.5, frequency_penalty=0.25)
     sampler = Sampler(sampling, 0, np.array([1, 1, 2], np.int32))

@@ -18,6 +18,8 @@ Logits = npt.NDArray[np.float32]
 Tokens = npt.NDArray[np.int64]
 
 _BLOCK: Final = 128
+_GREEDY_BELOW: Final = 1e-6
+"""Colder than this a difference of a hundred-thousandth decides wholly: the maximum, without a draw."""
 
 
 def log_sum_exp(rows: Logits) -> npt.NDArray[np.float64]:
@@ -58,7 +60,7 @@ class Sampler:
 
     def __init__(self, sampling: Sampling, seed: int, prompt: npt.NDArray[np.int32]) -> None:
         self._sampling = sampling
-        self.greedy = sampling.temperature == 0.0
+        self.greedy = sampling.temperature < _GREEDY_BELOW
         """Whether the most likely token is always taken."""
         self.penalised = sampling.penalised
         """Whether tokens must be noted with `accept`."""
@@ -129,7 +131,7 @@ class Sampler:
         if options.min_p > 0.0:
             keep = max(1, int(np.count_nonzero(logits >= logits[0] + np.log(options.min_p))))
             tokens, logits = tokens[:keep], logits[:keep]
-        return tokens, _softmax(logits / options.temperature)
+        return tokens, _softmax((logits - logits.max()) / options.temperature)
 
     def _enough(self, row: Logits) -> int:
         """How many tokens matter without top-k: all of them, unless min-p bounds them from above."""
