@@ -116,6 +116,16 @@ def test_a_life_of_jobs(start: Callable[[], Child], q4_model: Path) -> None:
     assert child.process.wait(timeout=60) == 0
 
 
+def test_frames_that_arrive_together_with_load_are_served(start: Callable[[], Child], q4_model: Path) -> None:
+    child = start()
+    model = {"model_name": "tiny", "model_path": str(q4_model), "n_ctx": 256, "n_slots": 4, "n_threads": 1}
+    request = {"id": "early", "prompt": "hello", "sampling": {"max_tokens": 4, "temperature": 0.0}}
+    frames = [{"op": "load", "model": model}, {"op": "submit", "request": request}, {"op": "stats"}]
+    child.socket.sendall(b"".join(encode_frame(frame) for frame in frames))
+    operations = [child.receive()["op"] for _ in range(4)]
+    assert operations == ["ready", "stats", "started", "done"]
+
+
 def test_cancel_reaches_a_running_job(start: Callable[[], Child], q4_model: Path) -> None:
     child = start()
     child.load(q4_model)

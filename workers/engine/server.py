@@ -82,9 +82,10 @@ def serve(connection: socket.socket, *, load_model: Callable[[EngineModel], Runt
     """The child's whole life; returns the exit status. EOF and `shutdown` both mean: stop now."""
     peer = Connection(connection)
     try:
-        first = next(iter(peer.receive(wait=True)), None)
-        if first is None or first.get("op") == "shutdown":
+        arrived = peer.receive(wait=True)
+        if not arrived or arrived[0].get("op") == "shutdown":
             return EXIT_OK
+        first = arrived[0]
         runtime = load_model(
             EngineModel.parse(first.get("model")) if first.get("op") == "load" else _no_load(first)
         )
@@ -96,7 +97,7 @@ def serve(connection: socket.socket, *, load_model: Callable[[EngineModel], Runt
         return EXIT_LOAD_FAILED
     peer.send({"op": "ready", "info": runtime.info})
     try:
-        return _loop(peer, Engine(runtime))
+        return _loop(peer, Engine(runtime), arrived[1:])
     finally:
         runtime.close()
 
@@ -105,12 +106,9 @@ def _no_load(message: dict[str, Any]) -> EngineModel:
     raise EngineError(MODEL_FILE_INVALID, f"the first frame must be load, not {message.get('op')!r}")
 
 
-def _loop(peer: Connection, engine: Engine) -> int:
+def _loop(peer: Connection, engine: Engine, messages: list[dict[str, Any]]) -> int:
+    """Serve until the peer is done; `messages` came together with the first frame."""
     while not peer.closed:
-        try:
-            messages = peer.receive(wait=engine.idle)
-        except FrameError:
-            return EXIT_PROTOCOL
         for message in messages:
             if message.get("op") == "shutdown":
                 return EXIT_OK
@@ -119,6 +117,10 @@ def _loop(peer: Connection, engine: Engine) -> int:
             engine.step()
         for event in engine.events():
             _send_event(peer, event)
+        try:
+            messages = peer.receive(wait=engine.idle)
+        except FrameError:
+            return EXIT_PROTOCOL
     return EXIT_OK
 
 
