@@ -6,15 +6,23 @@ anchored at both ends. Everything else is refused by name. It knows regular expr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
-_CLASSES: Final = {"d": "0-9", "w": "0-9A-Za-z_", "s": r" "}
+_CLASSES: Final = {
+    "d": ((0x30, 0x39),),
+    "w": ((0x30, 0x39), (0x41, 0x5A), (0x5F, 0x5F), (0x61, 0x7A)),
+    "s": ((0x20, 0x20),),
+}
+_LONGEST: Final = 4000
 _PLAIN_ESCAPES: Final = "^$.|?*+()[]{}/\\-\"' ,:;#=@&%!<>~_"
 _MOST: Final = 1000
 
 
 def pattern_to_gbnf(pattern: str) -> str:
     """The expression for strings matching `pattern` wholly. Raises ValueError for what is not supported."""
+    if len(pattern) > _LONGEST:
+        raise ValueError(f"the pattern is longer than {_LONGEST} characters")
     if not pattern.startswith("^") or not pattern.endswith("$") or pattern.endswith(r"\$"):
         raise ValueError(f"the pattern {pattern!r} must be anchored with ^ and $")
     reader = _Reader(pattern[1:-1])
@@ -63,10 +71,10 @@ class _Reader:
         if character == "[":
             return self._character_class()
         if character == ".":
-            return "char"
+            return "dot"
         if character == "\\":
             escaped = self._take()
-            return f"[{_CLASSES[escaped]}]" if escaped in _CLASSES else _json_literal(_unescaped(escaped))
+            return _class(_CLASSES[escaped]) if escaped in _CLASSES else _json_literal(_unescaped(escaped))
         if character in "^$*+?{":
             raise ValueError(f"the pattern has {character!r} where a character is expected")
         return _json_literal(character)
@@ -79,12 +87,12 @@ class _Reader:
             end = self.rest.find("}")
             bounds = self.rest[:end].split(",") if end >= 0 else [""]
             if (
-                not bounds[0].isdigit()
+                not bounds[0].isdecimal()
                 or len(bounds) > 2
-                or not all(part.isdigit() or not part for part in bounds)
+                or not all(part.isdecimal() or not part for part in bounds)
             ):
                 raise ValueError("the pattern has a repetition that is none")
-            if any(part and int(part) > _MOST for part in bounds):
+            if any(len(part) > 6 or int(part or 0) > _MOST for part in bounds):
                 raise ValueError(f"the pattern repeats more than {_MOST} times")
             sign = "{" + ",".join(bounds) + "}"
             self._at += end + 1
@@ -95,25 +103,31 @@ class _Reader:
     def _character_class(self) -> str:
         if self._next("^"):
             raise ValueError("the pattern uses a negated class")
-        out = ""
+        ranges: list[tuple[int, int]] = []
         while not self._next("]"):
-            character = self._take()
-            plain = character != "\\"
-            if not plain:
-                escaped = self._take()
-                if escaped in _CLASSES:
-                    out += _CLASSES[escaped]
-                    continue
-                character = _unescaped(escaped)
-            if plain and character == "-" and out and not self.rest.startswith("]"):
-                out += "-"
+            low = self._member()
+            if not self.rest.startswith("-") or self.rest.startswith("-]"):
+                ranges += low
                 continue
-            if character in '"\\' or ord(character) < 0x20:
-                raise ValueError(f"the pattern has {character!r} in a class, which JSON must escape")
-            out += _in_class(character)
-        if not out:
+            self._at += 1
+            high = self._member()
+            if len(low) > 1 or len(high) > 1 or low[0][0] != low[0][1] or high[0][0] != high[0][1]:
+                raise ValueError("the pattern has a range between classes")
+            if high[0][0] < low[0][0]:
+                raise ValueError("the pattern has a range that ends before it begins")
+            ranges.append((low[0][0], high[0][0]))
+        if not ranges:
             raise ValueError("the pattern has an empty class")
-        return f"[{out}]"
+        return _class(ranges)
+
+    def _member(self) -> Sequence[tuple[int, int]]:
+        character = self._take()
+        if character == "\\":
+            escaped = self._take()
+            if escaped in _CLASSES:
+                return _CLASSES[escaped]
+            character = _unescaped(escaped)
+        return ((ord(character), ord(character)),)
 
     def _next(self, character: str) -> bool:
         if self.rest.startswith(character):
@@ -134,8 +148,25 @@ def _unescaped(character: str) -> str:
     return character
 
 
-def _in_class(character: str) -> str:
-    return "\\" + character if character in "[]-" else character
+def _class(ranges: Sequence[tuple[int, int]]) -> str:
+    """A GBNF expression for one character of the ranges of code points, written as JSON writes it."""
+    plain: list[str] = []
+    escaped: list[str] = []
+    for low, high in ranges:
+        if low < 0x20:
+            raise ValueError(f"the pattern has {chr(low)!r} in a class, which JSON must escape")
+        for start, end in ((low, min(high, 0x21)), (max(low, 0x23), min(high, 0x5B)), (max(low, 0x5D), high)):
+            if start <= end:
+                plain.append(_in_class(start) if start == end else f"{_in_class(start)}-{_in_class(end)}")
+        escaped += [_json_literal(chr(code)) for code in (0x22, 0x5C) if low <= code <= high]
+    parts = [f"[{''.join(plain)}]"] if plain else []
+    parts += dict.fromkeys(escaped)
+    return parts[0] if len(parts) == 1 else "(" + " | ".join(parts) + ")"
+
+
+def _in_class(code: int) -> str:
+    character = chr(code)
+    return "\\" + character if character in "[]-" else f"\\x{code:02X}" if character == "^" else character
 
 
 def _json_literal(character: str) -> str:

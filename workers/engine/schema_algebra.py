@@ -36,6 +36,7 @@ def kinds_of(schema: dict[str, Any]) -> list[str]:
 
 def merge(parts: list[Any], place: str) -> dict[str, Any]:
     """One schema that all parts together mean; raises where two parts disagree on a keyword."""
+    _check_closed([part for part in parts if isinstance(part, dict)], place)
     merged: dict[str, Any] = {}
     for part in parts:
         if part is True:
@@ -55,6 +56,38 @@ def merge(parts: list[Any], place: str) -> dict[str, Any]:
             else:
                 merged[key] = value
     return merged
+
+
+def _check_closed(parts: list[dict[str, Any]], place: str) -> None:
+    """What one part says of undeclared properties, or of further items, also holds for those that another
+    part declares: side by side in one schema it no longer would.
+    """
+    for one in parts:
+        for other in parts:
+            if other is one:
+                continue
+            if one.get("additionalProperties", True) not in (True, {}):
+                foreign = [
+                    name for name in other.get("properties", {}) if name not in one.get("properties", {})
+                ]
+                if foreign:
+                    raise schema_error(
+                        f"{place}/additionalProperties",
+                        f"the keyword additionalProperties in one part also holds for the property"
+                        f" {foreign[0]!r} of another: declare all properties in one part",
+                    )
+            for keyword in ("items", "additionalItems"):
+                leading = [part.get("prefixItems", part.get("items")) for part in (one, other)]
+                if keyword in one and leading[0] != leading[1] and _leads(other):
+                    raise schema_error(
+                        f"{place}/{keyword}",
+                        f"the keyword {keyword} in one part also holds for the leading items of another:"
+                        " describe all items in one part",
+                    )
+
+
+def _leads(part: dict[str, Any]) -> bool:
+    return "prefixItems" in part or isinstance(part.get("items"), list)
 
 
 def disjoint(parts: list[Any]) -> bool:

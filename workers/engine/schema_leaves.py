@@ -31,6 +31,8 @@ PRIMITIVES: Final = {
     "ws": r'| " " | "\n" [ \t]{0,20}',
     # a surrogate written as an escape would be half a character: d8 to df are left out
     "char": r'[^"\\\x7F\x00-\x1F] | "\\" (["\\/bfnrt] | "u" unit)',
+    # what . stands for: no line ends
+    "dot": r'[^"\\\x7F\x00-\x1F\u0085\u2028\u2029] | "\\" ["\\/bft]',
     "unit": "[0-9a-cA-CeEfF] hex hex hex | [dD] [0-7] hex hex",
     "hex": "[0-9a-fA-F]",
     "string": r'"\"" char* "\""',
@@ -52,15 +54,19 @@ def literal(value: Any) -> str:
 
 def string_term(schema: dict[str, Any], place: str) -> str:
     """An expression for the strings a schema allows. Raises EngineError (schema_invalid)."""
-    pattern = schema.get("pattern") or _FORMATS.get(schema.get("format", ""))
+    pattern = schema.get("pattern")
+    form = _FORMATS.get(schema.get("format", ""))
     least, most = int(schema.get("minLength", 0)), schema.get("maxLength")
-    if pattern is not None:
-        if "pattern" in schema and (least or most is not None):
+    if pattern is not None or form is not None:
+        name = "format" if pattern is None else "pattern"
+        if least or most is not None:
             raise schema_error(
-                place, "pattern and a length bound cannot be enforced together: put the length in the pattern"
+                place, f"{name} and a length bound cannot be enforced together: put the length in a pattern"
             )
+        if pattern is not None and form is not None:
+            raise schema_error(place, "pattern and format cannot be enforced together: leave out one of them")
         try:
-            return rf'"\"" {pattern_to_gbnf(pattern)} "\""'
+            return rf'"\"" {pattern_to_gbnf(pattern or form or "")} "\""'
         except ValueError as error:
             raise schema_error(f"{place}/pattern", str(error)) from error
     if least > _LONGEST_STRING:

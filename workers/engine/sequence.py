@@ -6,7 +6,6 @@ other sequences, the batch or the clock.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -15,6 +14,7 @@ import numpy.typing as npt
 
 from workers.engine.choices import LabelTrie, Path
 from workers.engine.completion import Confidence, TokenLogprob
+from workers.engine.document import read_document
 from workers.engine.errors import GRAMMAR_INVALID, EngineError
 from workers.engine.request import EngineRequest, SchemaOutput
 from workers.engine.sampler import Logits, Sampler, log_sum_exp, top_tokens
@@ -91,11 +91,19 @@ class Marks:
 
 @dataclass(slots=True)
 class Scoring:
-    """The state of a choices request: the labels' tree and the paths still to compute."""
+    """The state of a choices request: the labels' tree and the paths still to compute.
+
+    `whole` are all paths from the prompt's end, for forks; none while unknown or where they do not fit.
+    """
 
     labels: tuple[str, ...]
     trie: LabelTrie
     paths: list[Path] = field(default_factory=list)
+    whole: list[Path] | None = None
+    n_paths: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.n_paths = len(self.paths)
 
 
 class Sequence:
@@ -203,13 +211,13 @@ class Sequence:
         return b"".join([pieces[token] for token in self.tokens]).decode("utf-8", "replace")
 
     def parsed(self, finish_reason: str) -> Any:
-        """The JSON document of a schema output, None when it did not fit into max_tokens."""
+        """The JSON document of a schema output, None when it did not fit into max_tokens.
+
+        Raises EngineError (schema_invalid) for a finished text that violates its schema.
+        """
         if not isinstance(self.request.output, SchemaOutput) or finish_reason != STOP:
             return None
-        try:
-            return json.loads(self.text())
-        except (ValueError, RecursionError):
-            return None
+        return read_document(self.text(), self.request.output.schema)
 
     def logprobs(self) -> tuple[TokenLogprob, ...] | None:
         """What the request asked to know about each token."""
