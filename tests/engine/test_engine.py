@@ -223,9 +223,12 @@ def test_a_prompt_that_does_not_fit_says_by_how_much(yard: Any) -> None:
 
 def test_an_id_that_is_already_running_is_refused(yard: Any) -> None:
     yard.submit("a", messages=user("hello"))
-    yard.submit("a", messages=user("other"))
-    assert yard.failed["a"]["code"] == "request_invalid"
+    yard.engine.submit({"id": "a", "messages": user("other")})
+    (event,) = yard.engine.events()
+    assert (event["op"], event["id"]) == ("rejected", "a")
+    assert event["error"]["code"] == "request_invalid"
     assert "a" in yard.run()
+    assert not yard.failed
 
 
 def test_a_shared_instruction_is_computed_once(make_yard: Callable[..., Any]) -> None:

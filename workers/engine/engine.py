@@ -73,12 +73,17 @@ class Engine:
     # ---- between steps -------------------------------------------------------------------------------------
 
     def submit(self, frame: Any) -> None:
-        """Take a request in; one that is wrong fails at once, through an event."""
+        """Take a request in; one that is wrong fails at once, through an event.
+
+        An id that is in the engine already is `rejected`: `failed` would end the job that has it.
+        """
         name = frame.get("id") if isinstance(frame, dict) else None
         name = name if isinstance(name, str) else ""
+        if name in self._known:
+            why = EngineError(REQUEST_INVALID, f"the id {name!r} is already in the engine", field="id")
+            self._events.append({"op": "rejected", "id": name, "error": why.to_frame()})
+            return
         try:
-            if name in self._known:
-                raise EngineError(REQUEST_INVALID, f"the id {name!r} is already in the engine", field="id")
             sequence = self._intake.prepare(frame, self._clock())
         except EngineError as error:
             self._report(name, error)
