@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from workers.engine.choices import LabelTrie
+from workers.engine.memory import Memory
+from workers.engine.scoring import PathRunner
+from workers.engine.sequence import Scoring
 
 END = frozenset({0, 1})
 
@@ -68,7 +72,7 @@ def test_labels_of_one_token_need_no_rows() -> None:
 def test_shared_beginnings_are_computed_once() -> None:
     trie = LabelTrie(((2, 3, 4), (2, 3, 5), (2, 6, 7)), END)
     assert sum(len(path.tokens) for path in trie.paths()) == 3
-    whole = trie.whole_paths()
+    whole = trie.whole_paths(trie.paths())
     assert [path.tokens for path in whole] == [(2, 3), (2, 6)]
     assert all(path.keep == 0 for path in whole)
 
@@ -77,7 +81,29 @@ def test_whole_paths_reach_the_same_nodes() -> None:
     labels = tuple(itertools.product((2, 3, 4), repeat=3))
     trie = LabelTrie(labels, END)
     nodes = {node for path in trie.paths() for node in path.nodes}
-    assert nodes == {node for path in trie.whole_paths() for node in path.nodes}
+    assert nodes == {node for path in trie.whole_paths(trie.paths()) for node in path.nodes}
+
+
+def test_paths_are_found_once_a_request_and_whole_ones_only_where_they_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    labels = tuple(itertools.product((2, 3, 4), repeat=4))
+    trie = LabelTrie(labels, END)
+    found = trie.paths()
+    memory = Memory(cast(Any, None), 1, kept=0, forks=40, unified=True)
+    calls: list[str] = []
+
+    def counted(name: str) -> Any:
+        real = getattr(trie, name)
+        return lambda *given: calls.append(name) or real(*given)
+
+    for name in ("paths", "whole_paths"):
+        monkeypatch.setattr(trie, name, counted(name))
+    wide, narrow = Scoring((), trie, list(found)), Scoring((), trie, list(found))
+    for _ in range(3):
+        assert PathRunner(memory, 27 * 3).rows_wanted(wide) == 27 * 3
+        assert PathRunner(memory, 27 * 3 - 1).rows_wanted(narrow) == 3
+    assert calls == ["whole_paths"]
 
 
 @pytest.mark.parametrize("labels", [((2,), (2,)), ((), (2,))])

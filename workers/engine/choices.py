@@ -85,10 +85,11 @@ class LabelTrie:
         """The children whose own logits are needed, each with its token."""
         return [(token, child) for token, child in self._children[node].items() if self._needs_logits(child)]
 
-    def whole_paths(self) -> list[Path]:
-        """The same branches, each from the prompt's end: more rows, but none depends on another one."""
+    @staticmethod
+    def whole_paths(paths: list[Path]) -> list[Path]:
+        """All of `paths`, each from the prompt's end: more rows, but none depends on another one."""
         whole: list[Path] = []
-        for path in self.paths():
+        for path in paths:
             before = whole[-1] if whole else Path(0, (), ())
             tokens = before.tokens[: path.keep] + path.tokens
             whole.append(Path(0, tokens, before.nodes[: path.keep] + path.nodes))

@@ -85,11 +85,12 @@ class Intake:
                 f"the choices are not distinct for this model's vocabulary: {error}",
                 field="output.choices",
             ) from error
-        if trie.paths() and not self._runtime.rewinds:
+        paths = trie.paths()
+        if paths and not self._runtime.rewinds:
             raise EngineError(
                 CHOICES_INVALID,
                 "this model's architecture cannot rewind, so only choices of one token can be scored",
                 field="output.choices",
                 remedy="use shorter labels, a grammar, or a transformer model",
             )
-        return Scoring(labels, trie, trie.paths())
+        return Scoring(labels, trie, paths)

@@ -40,15 +40,19 @@ class PathRunner:
         return sum(len(path.tokens) for path in self._next_paths(scoring))
 
     def _next_paths(self, scoring: Scoring) -> list[Path]:
-        whole = scoring.trie.whole_paths()
-        # forks only where everything fits at once: a split fork would have to survive the step
-        fits = (
-            len(whole) <= len(self._memory.forks) and sum(len(path.tokens) for path in whole) <= self._outputs
-        )
-        if fits and len(scoring.paths) == len(scoring.trie.paths()):
-            return whole
+        if scoring.whole is None:
+            scoring.whole = self._whole(scoring)
+        if scoring.whole and len(scoring.paths) == scoring.n_paths:
+            return scoring.whole
         first = scoring.paths[0]
         return [Path(first.keep, first.tokens[: self._outputs], first.nodes[: self._outputs])]
+
+    def _whole(self, scoring: Scoring) -> list[Path]:
+        # forks only where everything fits at once: a split fork would have to survive the step
+        rows = sum(path.keep + len(path.tokens) for path in scoring.paths)
+        if len(scoring.paths) > len(self._memory.forks) or rows > self._outputs:
+            return []
+        return scoring.trie.whole_paths(scoring.paths)
 
     def write(self, slot: int, n_prompt: int, scoring: Scoring, writer: RowWriter) -> None:
         """Add the next piece's rows."""
