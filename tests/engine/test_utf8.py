@@ -28,7 +28,7 @@ def test_unfinished() -> None:
 
 
 def test_only_what_finishes_the_character_may_follow() -> None:
-    gate = Utf8Gate(Utf8Table(PIECES))
+    gate = Utf8Gate(Utf8Table(PIECES, frozenset({0})))
     every = np.arange(len(PIECES), dtype=np.int32)
     assert gate.allowed(every).tolist() == [True, True, True, False, False, True, False, False, True]
     gate.accept(2)
@@ -38,3 +38,14 @@ def test_only_what_finishes_the_character_may_follow() -> None:
     assert gate.allowed(every).nonzero()[0].tolist() == [3, 4]
     gate.accept(4)
     assert gate.allows(1)
+
+
+def test_a_token_that_writes_nothing_may_only_end_the_text() -> None:
+    pieces = [b"", b"a", b"", CHARACTER[:1]]
+    gate = Utf8Gate(Utf8Table(pieces, frozenset({2})))
+    every = np.arange(len(pieces), dtype=np.int32)
+    assert gate.allowed(every).tolist() == [False, True, True, True]
+    assert not gate.allows(0)
+    assert gate.allows(2)
+    gate.accept(3)
+    assert not gate.allowed(every).any()

@@ -97,7 +97,7 @@ def load(settings: EngineModel, *, notebook: Notebook | None = None) -> Runtime:
         settings=settings,
         context=context,
         vocabulary=model.vocabulary,
-        utf8=Utf8Table(model.vocabulary.pieces),
+        utf8=Utf8Table(model.vocabulary.pieces, model.vocabulary.end_tokens),
         prompts=prompts,
         memory=Memory(
             context,

@@ -1,7 +1,7 @@
 """Keeps constrained text valid UTF-8: which tokens may follow an unfinished character.
 
-A grammar counts characters, but a byte that begins no character slips through it. It knows bytes, not
-grammars.
+A grammar counts characters, but a byte that begins no character slips through it. So does a control token:
+llama.cpp matches its name, of which the text then holds nothing. It knows bytes, not grammars.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ def unfinished(data: bytes) -> bytes | None:
 class Utf8Table:
     """What each token of a vocabulary does to the text, found out once per model."""
 
-    def __init__(self, pieces: list[bytes]) -> None:
+    def __init__(self, pieces: list[bytes], end_tokens: frozenset[int]) -> None:
         ends = [unfinished(piece) for piece in pieces]
         self.pieces = pieces
         self.starts = np.array([end is not None for end in ends], bool)
-        """Tokens that may come after a complete character."""
+        """Tokens that may come after a complete character: of those that write nothing, only the ends."""
+        self.starts &= np.array([piece != b"" or at in end_tokens for at, piece in enumerate(pieces)], bool)
         # only tokens that do not begin at a character's start can finish one
         self.fragments = np.flatnonzero(~self.starts | np.array([end != b"" for end in ends], bool))
 
