@@ -44,6 +44,11 @@ BAD = [
     ('root ::= "a\0b"', "NUL"),
     ("root ::= under_score", "did not expect '_'"),
     ('root ::= "x"\n' + "".join(f'r{n} ::= "x"\n' for n in range(3000)), "more than"),
+    ('root ::= "\ud800"', "surrogate"),
+    ('root ::= "\\uD800"', "no character"),
+    ("root ::= [a]{" + "9" * 5000 + "}", "above"),
+    ("root ::= " + "[a]{2000} " * 11, "copies"),
+    ('root ::= "' + "x" * 50 + '"{500}', "copies"),
     ('root ::= "' + "x" * 600_000 + '"', "longer"),
 ]
 
@@ -81,3 +86,10 @@ def test_a_refused_token_is_seen_before_it_is_accepted(load_tiny: Callable[..., 
     assert state.allows(end)
     assert not state.allows(seven)
     assert state.allowed(words.tokenise("ab7")).tolist() == [False, False, False]
+
+
+def test_emptiness_travels_through_rules_in_any_order(load_tiny: Callable[..., Any]) -> None:
+    chain = [f"r{at} ::= r{at + 1} r{at + 1}\n" for at in range(1500)]
+    with pytest.raises(EngineError, match="left recursion"):
+        check_grammar('root ::= r0 root "x" | "y"\n' + "".join(chain) + 'r1500 ::= "a"?\n')
+    check_grammar('root ::= r0 root "x" | "y"\n' + "".join(chain) + 'r1500 ::= "a"\n')

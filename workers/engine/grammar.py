@@ -17,6 +17,7 @@ from workers.engine.errors import GRAMMAR_INVALID, EngineError
 _MAX_BYTES: Final = 512 * 1024
 _MAX_DEPTH: Final = 64
 _MAX_REPEAT: Final = 2000
+_MAX_REPEATED: Final = 20_000
 _MAX_RULES: Final = 2000
 _NAME: Final = re.compile(r"[a-zA-Z0-9-]+")
 _SPACE: Final = re.compile(r"(?:[ \t]|#[^\r\n]*)+")
@@ -39,7 +40,11 @@ def check_grammar(text: str) -> None:
     """Raise EngineError (grammar_invalid) unless `text` is a grammar that llama.cpp can run from rule
     `root`.
     """
-    if len(text.encode("utf-8")) > _MAX_BYTES:
+    try:
+        size = len(text.encode("utf-8"))
+    except UnicodeEncodeError as error:
+        raise _wrong("it holds half a surrogate pair, which is no text") from error
+    if size > _MAX_BYTES:
         raise _wrong(f"it is longer than {_MAX_BYTES} bytes")
     if "\0" in text:
         raise _wrong("it holds a NUL character")
@@ -81,6 +86,7 @@ class _Parser:
         self._rules: dict[str, _Rule] = {}
         self._count = 0
         self._name = ""
+        self._repeated = 0
 
     def parse(self) -> dict[str, _Rule]:
         self._skip(_SPACE_OR_LINES)
@@ -182,13 +188,20 @@ class _Parser:
             self._at += 1
             return ord(self._text[self._at - 1])
         escape = self._match(_ESCAPE, "an escape that GBNF knows")
-        return int(escape[2:], 16) if escape[1] in "xuU" else ord(escape[1])
+        code = int(escape[2:], 16) if escape[1] in "xuU" else ord(escape[1])
+        if 0xD800 <= code <= 0xDFFF or code > 0x10FFFF:
+            raise self._error(f"the escape {escape} is no character")
+        return code
 
     def _repeat(self, symbols: Alternative, last: int) -> None:
         if last == len(symbols):
             raise self._error("nothing stands before a repetition")
         repeated = symbols[last:]
         least, most = self._bounds()
+        # llama.cpp writes every copy out, and does so again for each job
+        self._repeated += max(least, most or 0) * len(repeated)
+        if self._repeated > _MAX_REPEATED:
+            raise self._error(f"its repetitions together make more than {_MAX_REPEATED} copies")
         rest: Alternative = []
         if most is None or most > least:
             name = self._fresh()
@@ -204,22 +217,27 @@ class _Parser:
         if sign != "{":
             return (1 if sign == "+" else 0), (1 if sign == "?" else None)
         self._skip(_SPACE_OR_LINES)
-        least = int(self._match(_NUMBER, "a number"))
+        least = self._number()
         most: int | None = least
         self._skip(_SPACE_OR_LINES)
         if self._text.startswith(",", self._at):
             self._at += 1
             self._skip(_SPACE_OR_LINES)
-            most = int(self._match(_NUMBER, "a number")) if not self._text.startswith("}", self._at) else None
+            most = self._number() if not self._text.startswith("}", self._at) else None
             self._skip(_SPACE_OR_LINES)
         if not self._text.startswith("}", self._at):
             raise self._error("expected }")
         self._at += 1
         if most is not None and most < least:
             raise self._error(f"a repetition has the maximum {most} below its minimum {least}")
-        if max(least, most or 0) > _MAX_REPEAT:
-            raise self._error(f"a repetition count is above {_MAX_REPEAT}")
         return least, most
+
+    def _number(self) -> int:
+        digits = self._match(_NUMBER, "a number").lstrip("0") or "0"
+        # Python itself refuses to read numbers of thousands of digits
+        if len(digits) > len(str(_MAX_REPEAT)) or int(digits) > _MAX_REPEAT:
+            raise self._error(f"a repetition count is above {_MAX_REPEAT}")
+        return int(digits)
 
     def _add(self, alternatives: list[Alternative]) -> str:
         name = self._fresh()
@@ -247,16 +265,38 @@ class _Parser:
         return _wrong(why, _line_of(self._text, self._at))
 
 
+def _find_nullable(rules: dict[str, _Rule]) -> set[str]:
+    """The rules that may be empty; each symbol is looked at once, however the rules are ordered."""
+    users: dict[str, list[int]] = {}
+    owners: list[str] = []
+    missing: list[int] = []
+    todo: list[str] = []
+    for name, rule in rules.items():
+        for alternative in rule.alternatives:
+            if None in alternative:
+                continue
+            for symbol in alternative:
+                users.setdefault(str(symbol), []).append(len(owners))
+            owners.append(name)
+            missing.append(len(alternative))
+            if not alternative:
+                todo.append(name)
+    nullable: set[str] = set()
+    while todo:
+        name = todo.pop()
+        if name in nullable:
+            continue
+        nullable.add(name)
+        for at in users.get(name, ()):
+            missing[at] -= 1
+            if not missing[at]:
+                todo.append(owners[at])
+    return nullable
+
+
 def _find_recursion(rules: dict[str, _Rule]) -> str | None:
     """A rule that can call itself without having consumed any text: expanding it would never end."""
-    nullable: set[str] = set()
-    grew = True
-    while grew:
-        grew = False
-        for name, rule in rules.items():
-            if name not in nullable and any(all(s in nullable for s in one) for one in rule.alternatives):
-                nullable.add(name)
-                grew = True
+    nullable = _find_nullable(rules)
     leftmost = {name: _leftmost(rule, nullable) for name, rule in rules.items()}
     state: dict[str, int] = {}
     for start in rules:
