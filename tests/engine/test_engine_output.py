@@ -90,6 +90,15 @@ def test_constrained_text_is_valid_utf8_even_from_random_weights(yard: Any) -> N
         assert 10 <= len(one["text"]) <= 30
 
 
+def test_a_control_token_never_stands_for_the_text_of_its_name(yard: Any) -> None:
+    output = {"type": "grammar", "grammar": 'root ::= "<|user|>" "<|end|>"'}
+    for at in range(12):
+        sampling = {"temperature": 2.0, "seed": at, "max_tokens": 40, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
+        yard.submit(str(at), messages=user("x"), output=output, sampling=sampling)
+    done = yard.run()
+    assert {one["text"] for one in done.values()} == {"<|user|><|end|>"}
+
+
 @pytest.mark.parametrize(
     ("output", "code"),
     [

@@ -128,3 +128,24 @@ def test_ends_are_found_through_references_that_multiply() -> None:
     for at in range(40):
         schema["$defs"][f"d{at}"] = {"anyOf": [{"$ref": f"#/$defs/d{at + 1}"}] * 2}
     assert compile_schema(schema).closers == {b"l"}
+
+
+@pytest.mark.parametrize("kind", ["integer", "number"])
+@pytest.mark.parametrize("bound", [{"maximum": 1e300}, {"minimum": -(10**16)}, {"exclusiveMinimum": 10**400}])
+def test_a_bound_of_too_many_digits_is_named(kind: str, bound: dict[str, Any]) -> None:
+    message = refused({"type": kind} | bound).message
+    assert f"the bound {next(iter(bound))} is too large" in message
+
+
+def test_counts_may_be_written_with_a_point() -> None:
+    array = {"type": "array", "minItems": 2.0, "maxItems": 3.0, "items": {"type": "null"}}
+    assert compile_schema(array).grammar == compile_schema(array | {"minItems": 2, "maxItems": 3}).grammar
+    text = {"type": "string", "minLength": 1.0, "maxLength": 2.0}
+    assert compile_schema(text).grammar == compile_schema(text | {"minLength": 1, "maxLength": 2}).grammar
+    compile_schema({"type": "object", "required": ["a"], "minProperties": 1.0, "maxProperties": 1.0})
+    compile_schema({"type": "array", "prefixItems": [True], "minItems": 1.0, "maxItems": 9.0})
+
+
+def test_references_are_read_as_addresses() -> None:
+    schema = {"$ref": "#/$defs/a%20b~1c", "$defs": {"a b/c": {"type": "null"}}}
+    assert compile_schema(schema).closers == {b"l"}

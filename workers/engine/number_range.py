@@ -9,14 +9,16 @@ from collections.abc import Mapping
 from typing import Final
 
 _MOST_DIGITS: Final = 16
+_LARGEST: Final = 10 ** (_MOST_DIGITS - 1)
 _FRACTION: Final = '"." [0-9]{1,16}'
 
 
 def integer_range(bounds: Mapping[str, float]) -> str:
     """An expression for the whole numbers within `minimum`, `maximum` and their exclusive forms.
 
-    Raises ValueError when no whole number lies between them.
+    Raises ValueError when no whole number lies between them, and for bounds of more than 16 digits.
     """
+    _check_size(bounds)
     low = _highest(
         math.ceil(bounds["minimum"]) if "minimum" in bounds else None,
         math.floor(bounds["exclusiveMinimum"]) + 1 if "exclusiveMinimum" in bounds else None,
@@ -32,8 +34,9 @@ def number_range(bounds: Mapping[str, float]) -> str:
     """An expression for decimal numbers within whole-numbered bounds.
 
     Raises ValueError for bounds with a fraction, which digits alone cannot express briefly, and for empty
-    ranges.
+    ranges, and for bounds of more than 16 digits.
     """
+    _check_size(bounds)
     for name, value in bounds.items():
         if value != int(value):
             raise ValueError(f"{name} {value} has a fraction, which cannot be enforced for numbers: round it")
@@ -57,6 +60,14 @@ def number_range(bounds: Mapping[str, float]) -> str:
     if excluded:
         raise ValueError("exclusive bounds cannot be enforced for numbers: use minimum and maximum")
     return "(" + " | ".join(dict.fromkeys(parts)) + ")"
+
+
+def _check_size(bounds: Mapping[str, float]) -> None:
+    for name, value in bounds.items():
+        if abs(value) > _LARGEST:
+            raise ValueError(
+                f"the bound {name} is too large: numbers have at most {_MOST_DIGITS} digits here"
+            )
 
 
 def _whole(bounds: Mapping[str, float], name: str) -> int | None:
