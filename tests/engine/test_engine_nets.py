@@ -73,15 +73,16 @@ def test_an_unforeseen_mistake_at_the_end_fails_that_job(
     assert yard.engine._memory.free_slots == 4
 
 
-def test_a_document_nested_too_deeply_to_read_is_not_parsed(
+def test_a_document_nested_too_deeply_to_read_fails_its_job(
     yard: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def too_deep(_: str) -> Any:
         raise RecursionError("maximum recursion depth exceeded")
 
     yard.submit("a", messages=user("x"), output={"type": "json_schema", "schema": {"const": 1}})
-    monkeypatch.setattr("workers.engine.sequence.json.loads", too_deep)
-    assert yard.run()["a"]["parsed"] is None
+    monkeypatch.setattr("workers.engine.document.json.loads", too_deep)
+    assert not yard.run()
+    assert yard.failed["a"]["code"] == "schema_invalid"
 
 
 @pytest.mark.parametrize("value", [10**400, -(10**400)])

@@ -138,11 +138,15 @@ class Engine:
             self._past[one.slot] = 0
             one.marks.started = self._clock()
             one.marks.steps, one.marks.rows = self._progress.steps, self._progress.sequences
-            self._attach(one)
-            self._running[one.slot] = one
-            self._events.append({"op": "started", "id": one.request.id})
+            self._guarded(one, self._start)
         for slot in list(self._sources):
             self._follow(slot)
+
+    def _start(self, one: Sequence) -> None:
+        self._running[one.slot] = one
+        one.begin()
+        self._attach(one)
+        self._events.append({"op": "started", "id": one.request.id})
 
     def _attach(self, one: Sequence) -> None:
         """Give a new sequence the longest beginning in memory, or let it wait for one being computed."""
@@ -166,9 +170,11 @@ class Engine:
         best: Sequence | None = None
         longest = 0
         for other in self._running.values():
-            length = min(common_length(other.prompt, one.prompt), len(one.prompt) - 1)
             # one that itself waits for a beginning would only make the line longer
-            if length > longest and other.slot not in self._sources:
+            if other is one or other.slot in self._sources:
+                continue
+            length = min(common_length(other.prompt, one.prompt), len(one.prompt) - 1)
+            if length > longest:
                 best, longest = other, length
         return best, longest
 

@@ -6,6 +6,8 @@ It knows the model's words, template and limits, not who else is running.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from workers.engine.choices import LabelTrie
@@ -43,25 +45,27 @@ class Intake:
             max_tokens=min(request.sampling.max_tokens, room),
             order=self._order,
             arrived=now,
-            constraint=self._constraint(request),
+            constrain=self._constrain(request),
             scoring=scoring,
         )
 
-    def _constraint(self, request: EngineRequest) -> Constraint | None:
+    def _constrain(self, request: EngineRequest) -> Callable[[], Constraint] | None:
+        """Check the output's grammar now; what it returns has llama.cpp parse it."""
         output = request.output
         if isinstance(output, SchemaOutput):
             compiled = compile_schema(output.schema)
-            return self._constrained(compiled.grammar, compiled.closers)
+            return partial(self._constrained, compiled.grammar, compiled.closers)
         if isinstance(output, GrammarOutput):
             check_grammar(output.grammar)
-            try:
-                return self._constrained(output.grammar, frozenset())
-            except ValueError as error:
-                raise EngineError(GRAMMAR_INVALID, str(error), field="output.grammar") from error
+            return partial(self._constrained, output.grammar, frozenset())
         return None
 
     def _constrained(self, grammar: str, closers: frozenset[bytes]) -> Constraint:
-        return Constraint(self._runtime.make_grammar(grammar), Utf8Gate(self._runtime.utf8), closers)
+        try:
+            state = self._runtime.make_grammar(grammar)
+        except ValueError as error:
+            raise EngineError(GRAMMAR_INVALID, str(error), field="output") from error
+        return Constraint(state, Utf8Gate(self._runtime.utf8), closers)
 
     def _scoring(self, request: EngineRequest, room: int) -> Scoring | None:
         if not isinstance(request.output, ChoicesOutput):

@@ -6,6 +6,7 @@ other sequences, the batch or the clock.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -119,9 +120,10 @@ class Sequence:
         max_tokens: int,
         order: int,
         arrived: float,
-        constraint: Constraint | None = None,
+        constrain: Callable[[], Constraint] | None = None,
         scoring: Scoring | None = None,
     ) -> None:
+        """`constrain` builds the constraint when the request begins to run, see `begin`."""
         self.request = request
         self.prompt = prompt
         self.seed = seed
@@ -135,10 +137,19 @@ class Sequence:
         self.cached = 0
         self.marks = Marks(arrived)
         self._words = words
-        self._constraint = constraint
+        self._constrain = constrain
+        self._constraint: Constraint | None = None
         self._max_tokens = max_tokens
         self._stream = TextStream(request.sampling.stop) if request.sampling.stop else None
         self._top: list[tuple[tuple[str, float], ...]] = []
+
+    def begin(self) -> None:
+        """Get ready to draw. A parsed grammar takes time and megabytes, so none is held by those who wait.
+
+        Raises EngineError where llama.cpp refuses the grammar.
+        """
+        if self._constrain is not None:
+            self._constraint = self._constrain()
 
     def draw(self, row: Logits, best: int) -> int:
         """The next token from its row [vocabulary], whose largest entry is `best`.
