@@ -174,6 +174,9 @@ class Engine:
             if other is one or other.slot in self._sources:
                 continue
             length = min(common_length(other.prompt, one.prompt), len(one.prompt) - 1)
+            # a worse priority may share what it has, but is not waited for
+            if other.request.priority > one.request.priority:
+                length = min(length, int(self._past[other.slot]))
             if length > longest:
                 best, longest = other, length
         return best, longest
@@ -204,7 +207,7 @@ class Engine:
                 if slot in self._sources or slot in self._decoding:
                     continue
                 if left > 0:
-                    joining.append(Joining(slot, one.request.priority, one.order, left))
+                    joining.append(Joining(slot, one.request.priority, one.order, left, one.passed))
                 elif one.scoring is not None:
                     bursts.append(Burst(slot, self._paths.rows_wanted(one.scoring)))
         plan = plan_step(
@@ -214,6 +217,9 @@ class Engine:
             budget=self._runtime.budget,
             burst_rows=self._runtime.choice_rows,
         )
+        served = {slot for slot, _ in plan.chunks}
+        for each in joining:
+            self._running[each.slot].passed += each.slot not in served
         return plan if plan.decoding or plan.bursts or plan.chunks else None
 
     # ---- decode --------------------------------------------------------------------------------------------

@@ -10,32 +10,51 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from workers.engine.request import LOWEST_PRIORITY
 
 Item = TypeVar("Item")
 
+AGING: Final = 8
+"""How often one is passed over for each step that its priority rises."""
+
+
+def _rank(priority: int, passed: int) -> int:
+    """The priority of one who was passed over `passed` times: each AGING times lift it by one."""
+    return max(0, priority - passed // AGING)
+
 
 class WaitingLine(Generic[Item]):
-    """Requests without a slot: priority 0 first, first come first served within one priority."""
+    """Requests without a slot: priority 0 first, first come first served within one priority.
+
+    A priority that others are preferred to rises step by step until one of it is taken, so that a steady
+    stream of better ones slows it down (to one in AGING for each priority between them) but never stops it.
+    """
 
     def __init__(self) -> None:
         self._lines: list[deque[tuple[str, Item]]] = [deque() for _ in range(LOWEST_PRIORITY + 1)]
+        self._passed = [0] * len(self._lines)
 
     def __len__(self) -> int:
         return sum(len(line) for line in self._lines)
 
     def push(self, name: str, priority: int, item: Item) -> None:
         """Join at the end of one's priority."""
+        if not self._lines[priority]:
+            self._passed[priority] = 0
         self._lines[priority].append((name, item))
 
     def pop(self) -> Item:
         """The next one. Raises IndexError when nobody waits."""
-        for line in self._lines:
-            if line:
-                return line.popleft()[1]
-        raise IndexError("nobody waits")
+        waiting = [priority for priority, line in enumerate(self._lines) if line]
+        if not waiting:
+            raise IndexError("nobody waits")
+        chosen = min(waiting, key=lambda one: (_rank(one, self._passed[one]), -self._passed[one], one))
+        for priority in waiting:
+            self._passed[priority] += 1
+        self._passed[chosen] = 0
+        return self._lines[chosen].popleft()[1]
 
     def remove(self, name: str) -> Item | None:
         """Take one out by name; None when it does not wait."""
@@ -47,18 +66,22 @@ class WaitingLine(Generic[Item]):
         return None
 
     def items(self) -> Iterable[Item]:
-        """Everybody, in the order in which they would be popped."""
+        """Everybody, by priority, then in the order in which they came."""
         return (item for line in self._lines for _, item in line)
 
 
 @dataclass(frozen=True, slots=True)
 class Joining:
-    """A sequence whose prompt is not wholly in memory: `rows` are left, fewer rows than that make a chunk."""
+    """A sequence whose prompt is not wholly in memory: `rows` are left, fewer rows than that make a chunk.
+
+    `passed` is the number of steps that had no row for it.
+    """
 
     slot: int
     priority: int
     order: int
     rows: int
+    passed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +123,7 @@ def plan_step(
             chosen.append(burst.slot)
             burst_rows -= burst.rows
     chunks: list[tuple[int, int]] = []
-    for one in sorted(joining, key=lambda item: (item.priority, item.order)):
+    for one in sorted(joining, key=lambda item: (_rank(item.priority, item.passed), item.order)):
         rows = min(one.rows, left)
         if rows <= 0:
             break

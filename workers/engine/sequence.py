@@ -135,6 +135,7 @@ class Sequence:
         self.log_probabilities: list[float] = []
         self.slot = -1
         self.cached = 0
+        self.passed = 0
         self.marks = Marks(arrived)
         self._words = words
         self._constrain = constrain
