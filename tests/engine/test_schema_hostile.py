@@ -149,3 +149,12 @@ def test_counts_may_be_written_with_a_point() -> None:
 def test_references_are_read_as_addresses() -> None:
     schema = {"$ref": "#/$defs/a%20b~1c", "$defs": {"a b/c": {"type": "null"}}}
     assert compile_schema(schema).closers == {b"l"}
+
+
+def test_alternatives_of_many_values_are_compared_as_sets() -> None:
+    parts = [{"enum": [[at, number] for number in range(300)]} for at in range(50)]
+    assert "overlap" in refused({"oneOf": [*parts, {"const": [49, 299.0]}]}).message
+    assert "overlap" in refused({"oneOf": [{"const": {"a": [1]}}, {"enum": [{"a": [1]}]}]}).message
+    assert "more than" in refused({"oneOf": [{"const": at} for at in range(101)]}).message
+    assert "more than" in refused({"allOf": [{"properties": {f"p{at}": {}}} for at in range(2000)]}).message
+    compile_schema({"oneOf": [{"const": {"a": [1]}}, {"enum": [{"a": [2]}, [1]]}]})

@@ -25,7 +25,8 @@ _REFUSED: Final = (
     "unevaluatedProperties", "unevaluatedItems",
 )  # fmt: skip
 _LONGEST_ARRAY: Final = 1000
-_LONGEST_SCHEMA: Final = 256 * 1024
+_MOST_PARTS: Final = 100
+_LONGEST_SCHEMA: Final = 128 * 1024
 _LONGEST_EXPANSION: Final = 4 * 1024 * 1024
 _CLOSERS: Final = {
     "object": frozenset("}"),
@@ -90,6 +91,7 @@ class _Compiler:
         self._references: dict[str, str] = {}
         self._closers: dict[str, frozenset[str] | None] = {}
         self._strings: dict[str, str] = {}
+        self._check: DocumentCheck | None = None
         self._written = 0
 
     def grammar(self, root: str) -> str:
@@ -170,6 +172,8 @@ class _Compiler:
     def _merged(self, schema: dict[str, Any], place: str) -> dict[str, Any]:
         rest = {key: value for key, value in schema.items() if key != "allOf"}
         parts = [self._expanded(part, place) for part in schema["allOf"]]
+        if len(parts) > _MOST_PARTS:
+            raise schema_error(f"{place}/allOf", f"it has more than {_MOST_PARTS} parts: put them into one")
         return merge([*parts, rest], place)
 
     def _expanded(self, part: Any, place: str) -> Any:
@@ -185,6 +189,8 @@ class _Compiler:
         shared = {key: value for key, value in schema.items() if key != keyword}
         constraining = {key: value for key, value in shared.items() if key not in ANNOTATIONS}
         parts = [self._expanded(part, place) for part in schema[keyword]]
+        if keyword == "oneOf" and len(parts) > _MOST_PARTS:
+            raise schema_error(f"{place}/oneOf", f"it has more than {_MOST_PARTS} alternatives: use anyOf")
         if keyword == "oneOf" and not disjoint(parts):
             raise schema_error(
                 f"{place}/oneOf", "its alternatives may overlap, so exactly one cannot be enforced: use anyOf"
@@ -209,8 +215,8 @@ class _Compiler:
                 f"{place}/pattern", "pattern cannot stand beside enum or const: leave out one of them"
             )
         if rest:
-            check = DocumentCheck(self._root, patterns_hold=False)
-            values = [value for value in values if check.violation(value, rest) is None]
+            self._check = self._check or DocumentCheck(self._root, patterns_hold=False)
+            values = [value for value in values if self._check.violation(value, rest) is None]
         if not values:
             raise schema_error(place, "none of its values satisfies its other keywords")
         return "(" + " | ".join(literal(value) for value in values) + ")"

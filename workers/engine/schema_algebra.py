@@ -102,7 +102,7 @@ def disjoint(parts: list[Any]) -> bool:
 def _pair_disjoint(one: dict[str, Any], other: dict[str, Any]) -> bool:
     values, other_values = _fixed(one), _fixed(other)
     if values is not None and other_values is not None:
-        return not any(value == other for value in values for other in other_values)
+        return values.isdisjoint(other_values)
     if "type" in one and "type" in other:
         kinds, other_kinds = set(kinds_of(one)), set(kinds_of(other))
         numbers = {"integer", "number"}
@@ -117,13 +117,20 @@ def _tags_differ(one: dict[str, Any], other: dict[str, Any], tag: str) -> bool:
     other_values = _fixed(other.get("properties", {}).get(tag))
     if values is None or other_values is None:
         return False
-    return not any(value == other for value in values for other in other_values)
+    return values.isdisjoint(other_values)
 
 
-def _fixed(schema: Any) -> list[Any] | None:
+def _fixed(schema: Any) -> set[Any] | None:
     if not isinstance(schema, dict):
         return None
-    if "const" in schema:
-        return [schema["const"]]
-    values = schema.get("enum")
-    return values if isinstance(values, list) else None
+    values = [schema["const"]] if "const" in schema else schema.get("enum")
+    return {_frozen(value) for value in values} if isinstance(values, list) else None
+
+
+def _frozen(value: Any) -> Any:
+    """A value that a set can hold; equal where the values are."""
+    if isinstance(value, list):
+        return ("list", *map(_frozen, value))
+    if isinstance(value, dict):
+        return frozenset((key, _frozen(part)) for key, part in value.items())
+    return value

@@ -106,6 +106,8 @@ class _Walk:
             raise schema_error(f"{place}/prefixItems", "the keyword needs draft 2020-12: leave out $schema")
         if "$ref" in schema:
             pointer = schema["$ref"]
+            if not isinstance(pointer, str):
+                raise schema_error(f"{place}/$ref", "a reference is a text")
             self.targets[pointer] = resolve(self._root, pointer, place)
         for keyword in _NAMED:
             if isinstance(schema.get(keyword), dict) and keyword not in self._unseen:
