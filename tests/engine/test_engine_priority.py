@@ -67,7 +67,7 @@ def test_a_running_prompt_is_not_starved_by_a_stream_of_better_ones(make_yard: C
         yard.submit(str(at), messages=chat(str(at)), priority=0, sampling={"max_tokens": 1})
     while "low" not in yard.done:
         yard.step()
-    assert len(yard.done) < 40
+    assert len(yard.done) <= 4
 
 
 @pytest.mark.parametrize("unified", [True, False])
