@@ -152,8 +152,8 @@ def test_references_are_read_as_addresses() -> None:
 
 
 def test_alternatives_of_many_values_are_compared_as_sets() -> None:
-    parts = [{"enum": [[at, number] for number in range(300)]} for at in range(50)]
-    assert "overlap" in refused({"oneOf": [*parts, {"const": [49, 299.0]}]}).message
+    parts = [{"enum": [[at, number] for number in range(200)]} for at in range(50)]
+    assert "overlap" in refused({"oneOf": [*parts, {"const": [49, 199.0]}]}).message
     assert "overlap" in refused({"oneOf": [{"const": {"a": [1]}}, {"enum": [{"a": [1]}]}]}).message
     assert "more than" in refused({"oneOf": [{"const": at} for at in range(101)]}).message
     assert "more than" in refused({"allOf": [{"properties": {f"p{at}": {}}} for at in range(2000)]}).message
