@@ -23,9 +23,10 @@ STALL_SECONDS = 120.0
 """Without any result for this long, the demonstration gives up on the rest."""
 _SHOWN_REFUSALS = 10
 LEGEND = (
-    "routed: taken for the task in the file (the rest went to the default model); right: the answer",
-    "equals the label; -: no labels; p50, p95: seconds from submission, all at once, to the result;",
-    "batch: mean number of jobs that shared a step; +1: and one other model",
+    "routed: taken for the task in the file (the rest goes to the default model);",
+    "right: the answer equals the label; -: there are none; p50, p95: seconds from",
+    "submission, all at once, to the result; batch: mean number of jobs that",
+    "shared a step; +1: and one other model",
 )
 
 
