@@ -124,14 +124,18 @@ LISTEN_TO_SIGINT = (
 """A shell starts background jobs, and so what a CI starts, deaf to Ctrl-C."""
 
 
-def test_ctrl_c_drains_and_leaves_no_child(state: StateDir) -> None:
-    run = subprocess.Popen(
+def start_run(state: StateDir) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
         [sys.executable, "-c", LISTEN_TO_SIGINT, *command(state, "run")],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def test_ctrl_c_drains_and_leaves_no_child(state: StateDir) -> None:
+    run = start_run(state)
     assert run.stdout is not None
     for line in run.stdout:
         if "answered" in line:
@@ -145,13 +149,7 @@ def test_ctrl_c_drains_and_leaves_no_child(state: StateDir) -> None:
 
 
 def test_ctrl_c_before_the_yard_is_up_ends_it_too(state: StateDir) -> None:
-    run = subprocess.Popen(
-        [sys.executable, "-c", LISTEN_TO_SIGINT, *command(state, "run")],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    run = start_run(state)
     assert run.stdout is not None
     assert "Starting" in run.stdout.readline()
     run.send_signal(signal.SIGINT)
