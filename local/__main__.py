@@ -61,7 +61,9 @@ def _run(arguments: argparse.Namespace, state: StateDir, console: Console) -> in
     try:
         if ours:
             console.print("Starting Redis, router, workers and Flower …")
-            _started(yard.up(state, tied=not arguments.keep, limit=arguments.ready_timeout), console)
+            # Whole: the file has jobs for every model.
+            report = yard.up(state, tied=not arguments.keep, limit=arguments.ready_timeout, whole=True)
+            _started(report, console)
         outcome = run_demo(yard_settings(state), rows, console)
         show(outcome, console)
         keep = keep or arguments.keep
@@ -74,7 +76,7 @@ def _run(arguments: argparse.Namespace, state: StateDir, console: Console) -> in
 
 
 def _up(arguments: argparse.Namespace, state: StateDir, console: Console) -> int:
-    _started(yard.up(state, tied=False, limit=arguments.ready_timeout), console)
+    _started(yard.up(state, tied=False, limit=arguments.ready_timeout, whole=False), console)
     _tell(state, console)
     return 0
 

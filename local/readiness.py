@@ -5,6 +5,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from dataclasses import replace
 
 from celery import Celery
 from kombu.exceptions import OperationalError
@@ -13,6 +14,7 @@ from batchyard import names
 from batchyard.app import make_app
 from batchyard.errors import YardUnavailable
 from batchyard.settings import Settings, load_settings
+from local.roles import worker_name
 from local.state import Report, StateDir
 
 EARLY_DEATHS = 3
@@ -20,8 +22,13 @@ EARLY_DEATHS = 3
 _POLL_SECONDS = 0.1
 
 
-def await_ready(state: StateDir, supervisor: "subprocess.Popen[bytes]", limit: float) -> Report:
+def await_ready(
+    state: StateDir, supervisor: "subprocess.Popen[bytes]", limit: float, *, whole: bool
+) -> Report:
     """The report of the yard once every role works; waits for at most `limit` seconds.
+
+    Unless the yard must be `whole`, a worker that cannot start (its model file is broken, say) stands under
+    `skipped` with the reason, and the others work without it.
 
     Raises:
         YardUnavailable: with the log of the role at fault.
@@ -34,7 +41,7 @@ def await_ready(state: StateDir, supervisor: "subprocess.Popen[bytes]", limit: f
             raise _failed(state, "supervisor", "the supervisor ended")
         report = state.read_report()
         if report is not None:
-            _check_deaths(state, report)
+            report = _without_dead(state, report, whole)
         if report is not None and report.roles and all(role.pid for role in report.roles):
             app = app or make_app(yard_settings(state))
             missing = _missing(app, report)
@@ -52,7 +59,7 @@ def yard_settings(state: StateDir) -> Settings:
 def _missing(app: Celery, report: Report) -> str:
     """The first role that does not work yet, or an empty string."""
     consumed = consumed_queues(app)
-    roles = {names.ROUTE_QUEUE: "router"} | {names.model_queue(m): f"worker-{m}" for m in report.models}
+    roles = {names.ROUTE_QUEUE: "router"} | {names.model_queue(m): worker_name(m) for m in report.models}
     for queue, role in roles.items():
         if queue not in consumed:
             return role
@@ -77,12 +84,17 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _check_deaths(state: StateDir, report: Report) -> None:
-    for role in report.roles:
-        if role.early_deaths >= EARLY_DEATHS:
-            raise _failed(
-                state, role.name, f"{role.name} died {role.early_deaths} times right after its start"
-            )
+def _without_dead(state: StateDir, report: Report, whole: bool) -> Report:
+    """The report without the workers that will not come up; any other role that will not is an error."""
+    dead = {role.name for role in report.roles if role.early_deaths >= EARLY_DEATHS}
+    left = tuple(model for model in report.models if worker_name(model) not in dead)
+    lost = [model for model in report.models if model not in left]
+    if dead and (whole or not left or len(dead) > len(lost)):
+        name = min(dead)
+        raise _failed(state, name, f"{name} died {EARLY_DEATHS} times right after its start")
+    reasons = {model: state.log_tail(worker_name(model), lines=1) for model in lost}
+    roles = tuple(role for role in report.roles if role.name not in dead)
+    return replace(report, models=left, roles=roles, skipped=report.skipped | reasons)
 
 
 def _failed(state: StateDir, role: str, what: str) -> YardUnavailable:

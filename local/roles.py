@@ -43,6 +43,11 @@ class Ports:
     flower: int
 
 
+def worker_name(model: str) -> str:
+    """The role that serves a model."""
+    return f"worker-{model}"
+
+
 def yard_roles(
     state: StateDir, workers: Sequence[Placement], ports: Ports, secrets: Secrets
 ) -> tuple[Role, ...]:
@@ -67,7 +72,7 @@ def yard_roles(
     return (
         Role("redis", redis, dict(os.environ), 0, 10.0, signal.SIGTERM, lambda: answers(url)),
         python("router", "router", "worker"),
-        *(python(f"worker-{worker.model}", "workers", *_worker_arguments(worker)) for worker in workers),
+        *(python(worker_name(worker.model), "workers", *_worker_arguments(worker)) for worker in workers),
         python(
             "flower", "local.flower_server", f"--address={HOST}", f"--port={ports.flower}",
             FLOWER_BASIC_AUTH=f"{FLOWER_USER}:{secrets.flower}",

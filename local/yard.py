@@ -78,8 +78,9 @@ def _up_already(state: StateDir) -> InvalidConfig:
     )
 
 
-def up(state: StateDir, *, tied: bool, limit: float) -> Report:
-    """Start a supervisor in the background and wait until every role does its work.
+def up(state: StateDir, *, tied: bool, limit: float, whole: bool) -> Report:
+    """Start a supervisor in the background and wait until every role does its work (see `await_ready` for
+    `whole`).
 
     With `tied` the yard ends in order when this process is gone. `limit` is in seconds.
 
@@ -103,7 +104,7 @@ def up(state: StateDir, *, tied: bool, limit: float) -> Report:
             start_new_session=True,
         )
     try:
-        return await_ready(state, process, limit)
+        return await_ready(state, process, limit, whole=whole)
     except BaseException:
         # By its pid, not by the lock, which it may not have taken yet: it ends its roles on SIGTERM.
         process.terminate()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from training.examples import ModelName, examples
 from training.generate.verdict import CATEGORIES
+from training.generate.wording import Split
 from training.llama import Runner
 from training.template import SYSTEM_TEXT_CLS, Example
 from training.tokens import Tokeniser
@@ -42,12 +43,19 @@ class Outcome:
     wrong: tuple[tuple[str, str, str], ...]
 
 
-def evaluate(path: Path, model: ModelName, tokeniser: Tokeniser, count: int) -> Outcome:
-    """Answer `count` held-out examples greedily and compare with what was expected."""
+def evaluate(
+    path: Path,
+    model: ModelName,
+    tokeniser: Tokeniser,
+    count: int,
+    split: Split = "test",
+    seed: int = HELD_OUT_SEED,
+) -> Outcome:
+    """Answer `count` examples (held-out ones by default) greedily and compare with what was expected."""
     tally = Tally()
     wrong: list[tuple[str, str, str]] = []
     with Runner(path) as runner:
-        for example in islice(examples(model, "test", HELD_OUT_SEED), count):
+        for example in islice(examples(model, split, seed), count):
             ids, ended = runner.greedy(tokeniser.prompt(example.system, example.user), tokeniser.end)
             answer = tokeniser.decode(ids)
             score(tally, model, example, answer, ended)

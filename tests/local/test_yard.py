@@ -20,6 +20,7 @@ import pytest
 from batchyard.client import Client
 from batchyard.errors import YardUnavailable
 from batchyard.result import Result
+from batchyard.settings import load_settings
 from local.readiness import yard_settings
 from local.state import StateDir
 
@@ -178,6 +179,20 @@ def test_a_worker_that_cannot_start_is_named_with_its_log(state: StateDir, tmp_p
     assert "died 3 times right after its start" in up.stderr
     assert ".gguf" in up.stderr and "Traceback" not in up.stderr
     assert state.supervisor() is None
+
+
+def test_one_truncated_model_is_named_and_the_other_works(state: StateDir, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    shutil.copytree(ROOT / "models", tmp_path / "models")
+    whole = (ROOT / "models/chat.Q4_K_M.gguf").read_bytes()
+    (tmp_path / "models/chat.Q4_K_M.gguf").write_bytes(whole[: len(whole) // 2])
+    catalogue = {"BATCHYARD_MODELS": str(tmp_path / "configs" / "models.yaml")}
+    up = local(state, "up", **catalogue)
+    assert up.returncode == 0, up.stderr
+    assert "no worker for chat" in up.stdout and "model_file_invalid" in up.stdout.replace("\n", "")
+    with Client(load_settings(redis_url_file=state.url_file)) as client:
+        job_id = client.submit(prompt="Board A17: solder bridge at U12.", task="defect_detect")
+        assert client.result(job_id, timeout=LIMIT).ok
 
 
 def test_no_model_file_at_all_is_said_at_once(state: StateDir, tmp_path: Path) -> None:
