@@ -13,17 +13,12 @@ from typing import Any, Final
 
 from workers.engine.environment import choose_threads
 from workers.engine.gguf_file import GgufHeader, read_header
-from workers.engine.llama import (
-    Context,
-    ContextShape,
-    GrammarState,
-    Log,
-    Model,
-    Vocabulary,
-    build_name,
-    offloads_to_gpu,
-    system_info,
-)
+from workers.engine.llama.build import build_name, offloads_to_gpu, system_info
+from workers.engine.llama.context import Context, ContextShape
+from workers.engine.llama.grammar import GrammarState
+from workers.engine.llama.log import Log
+from workers.engine.llama.model import Model
+from workers.engine.llama.vocabulary import Vocabulary
 from workers.engine.memory import KEPT_SEPARATE, KEPT_UNIFIED, Memory
 from workers.engine.model import MAX_SEQUENCES, EngineModel
 from workers.engine.notebook import Notebook, file_identity, sha256_of

@@ -105,7 +105,9 @@ def _run_child(settings: EngineModel, n_threads: int, *, use_extra_bufts: bool) 
 
 def decode_some_rows(settings: EngineModel, n_threads: int, *, use_extra_bufts: bool) -> None:
     """Decode batches of several sizes. Dies with the library where the build is broken."""
-    from workers.engine.llama import Context, ContextShape, Log, Model
+    from workers.engine.llama.context import Context, ContextShape
+    from workers.engine.llama.log import Log
+    from workers.engine.llama.model import Model
     from workers.engine.rows import RowWriter
 
     log = Log(settings.verbose)

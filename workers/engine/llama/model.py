@@ -1,0 +1,88 @@
+"""A GGUF in memory: loaded, asked about itself, freed. It knows no context."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from llama_cpp import llama_cpp as c
+
+from workers.engine.errors import MODEL_FILE_INVALID, EngineError
+from workers.engine.llama.log import Log
+from workers.engine.llama.vocabulary import Vocabulary
+from workers.engine.model import EngineModel
+
+_SPLIT_MODES: Final = {"none": 0, "layer": 1, "row": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What the loaded model says about itself."""
+
+    n_vocab: int
+    n_ctx_train: int
+    n_params: int
+    chat_template: str | None
+    copies_prefixes: bool
+    """Whether a leading part of one sequence's memory can be given to another one."""
+
+
+class Model:
+    """A loaded GGUF. Raises EngineError when llama.cpp refuses the file."""
+
+    def __init__(self, settings: EngineModel, *, use_extra_bufts: bool, log: Log) -> None:
+        c.llama_backend_init()
+        params = c.llama_model_default_params()
+        params.n_gpu_layers = settings.n_gpu_layers
+        params.main_gpu = settings.main_gpu
+        if settings.split_mode is not None:
+            mode = settings.split_mode
+            params.split_mode = _SPLIT_MODES.get(mode, 1) if isinstance(mode, str) else mode
+        params.load_mode = _load_mode(settings)
+        params.use_extra_bufts = use_extra_bufts
+        self._pointer = c.llama_model_load_from_file(settings.model_path.encode(), params)
+        if not self._pointer:
+            raise EngineError(
+                MODEL_FILE_INVALID,
+                f"llama.cpp could not load {settings.model_path}: {log.last_errors() or 'no reason given'}",
+                field="model",
+                remedy="check that the file is complete, its architecture supported and the memory enough",
+            )
+        if c.llama_model_has_encoder(self._pointer) or not c.llama_model_has_decoder(self._pointer):
+            self.close()
+            raise EngineError(
+                MODEL_FILE_INVALID,
+                f"{settings.model_path} is no text generator: only models with a decoder alone can be served",
+                field="model",
+                remedy="choose a decoder model",
+            )
+        self.vocabulary = Vocabulary(c.llama_model_get_vocab(self._pointer))
+
+    @property
+    def pointer(self) -> Any:
+        """The C pointer, for the context."""
+        return self._pointer
+
+    def facts(self) -> ModelFacts:
+        """Read the model's own description."""
+        template = c.llama_model_chat_template(self._pointer, None)
+        recurrent = bool(c.llama_model_is_recurrent(self._pointer) or c.llama_model_is_hybrid(self._pointer))
+        return ModelFacts(
+            n_vocab=self.vocabulary.size,
+            n_ctx_train=int(c.llama_model_n_ctx_train(self._pointer)),
+            n_params=int(c.llama_model_n_params(self._pointer)),
+            chat_template=template.decode("utf-8", "replace") if template else None,
+            copies_prefixes=not recurrent,
+        )
+
+    def close(self) -> None:
+        """Free the C memory. The contexts must be closed before."""
+        if self._pointer:
+            c.llama_model_free(self._pointer)
+            self._pointer = None
+
+
+def _load_mode(settings: EngineModel) -> int:
+    if settings.use_mlock:
+        return int(c.LLAMA_LOAD_MODE_MMAP_MLOCK if settings.use_mmap else c.LLAMA_LOAD_MODE_MLOCK)
+    return int(c.LLAMA_LOAD_MODE_MMAP if settings.use_mmap else c.LLAMA_LOAD_MODE_NONE)
