@@ -39,6 +39,18 @@ class ModelEntry(_Entry):
     n_ctx: Annotated[int, Field(ge=16, description="Tokens one job may use, prompt and answer together.")] = (
         2048
     )
+    n_cells: Annotated[
+        int | None,
+        Field(
+            ge=80,
+            description="Tokens in the KV memory of all jobs together; null is n_ctx for each slot. "
+            "With fewer, batch jobs give way to each other when it is full.",
+        ),
+    ] = None
+    kept_cells: Annotated[
+        int | None,
+        Field(ge=0, description="Tokens of the KV memory for beginnings that jobs share; null is one n_ctx."),
+    ] = None
     n_batch: Annotated[int, Field(ge=1, description="Token budget of one step, over all slots.")] = 512
     n_ubatch: Annotated[int, Field(ge=1)] = 512
     n_threads: Annotated[

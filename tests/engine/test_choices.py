@@ -90,7 +90,7 @@ def test_paths_are_found_once_a_request_and_whole_ones_only_where_they_fit(
     labels = tuple(itertools.product((2, 3, 4), repeat=4))
     trie = LabelTrie(labels, END)
     found = trie.paths()
-    memory = Memory(cast(Any, None), 1, kept=0, forks=40, unified=True)
+    memory = Memory(cast(Any, None), 1, n_cells=256, kept=0, kept_cells=0, forks=40, unified=True)
     calls: list[str] = []
 
     def counted(name: str) -> Any:

@@ -7,10 +7,17 @@ from typing import Any
 
 import pytest
 
+from workers.engine.plan import Joining, plan_step
 from workers.engine.request import LOWEST_PRIORITY
-from workers.engine.scheduler import AGING, Joining, WaitingLine, plan_step
+from workers.engine.waiting_line import AGING, WaitingLine
 
 INSTRUCTION = {"role": "system", "content": "You inspect boards and answer with a verdict only. " * 3}
+
+
+def pop(line: WaitingLine[int]) -> int:
+    name, item = line.choose()
+    line.take(name)
+    return item
 
 
 def chat(text: str) -> list[dict[str, Any]]:
@@ -26,7 +33,7 @@ def test_a_steady_stream_of_the_best_slows_the_others_but_never_stops_them(prior
     turns = []
     for at in range(3 * AGING * priority + 3):
         line.push(str(at), 0, 0)
-        turns.append(line.pop())
+        turns.append(pop(line))
     assert [at for at, one in enumerate(turns) if one] == [AGING * priority * (n + 1) + n for n in range(3)]
 
 
@@ -36,7 +43,7 @@ def test_every_priority_gets_its_turn_among_all_others() -> None:
     for at in range(2000):
         for priority in range(LOWEST_PRIORITY + 1):
             line.push(f"{priority} {at}", priority, priority)
-        turns.append(line.pop())
+        turns.append(pop(line))
     counts = [turns.count(priority) for priority in range(LOWEST_PRIORITY + 1)]
     assert min(counts) > 5
     assert counts == sorted(counts, reverse=True)
@@ -47,9 +54,9 @@ def test_a_backlog_of_a_worse_priority_does_not_overtake() -> None:
     for at in range(500):
         line.push(str(at), 5, 5)
     for _ in range(400):
-        line.pop()
+        pop(line)
     line.push("now", 0, 0)
-    assert line.pop() == 0
+    assert pop(line) == 0
 
 
 def test_a_prompt_that_gets_no_row_rises() -> None:

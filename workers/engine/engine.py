@@ -1,19 +1,17 @@
 """The loop: many requests through one context, one step at a time.
 
-A step admits, schedules, decodes, samples and finishes. One thread calls everything here; nothing blocks
-but the forward pass. It knows requests and events, not sockets.
+A step expires, admits, schedules, decodes, samples and finishes. One thread calls everything here; nothing
+blocks but the forward pass. It knows requests and events, not sockets. docs/engine.md draws the whole.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from bisect import insort
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
+from workers.engine.admission import Admission
 from workers.engine.errors import (
     CANCELLED,
     DEADLINE_EXCEEDED,
@@ -21,18 +19,22 @@ from workers.engine.errors import (
     REQUEST_INVALID,
     EngineError,
 )
+from workers.engine.forward import DECODED, MEMORY_FULL, Forward
 from workers.engine.intake import Intake
 from workers.engine.loader import Runtime
 from workers.engine.outcome import Progress, choice_completion, text_completion
-from workers.engine.prefix import RecentPrompts, common_length
-from workers.engine.rows import RowWriter
+from workers.engine.plan import Burst, Joining, Plan, plan_step
+from workers.engine.running import Running
 from workers.engine.sampler import Logits, log_sum_exp
-from workers.engine.scheduler import Burst, Joining, Plan, WaitingLine, plan_step
 from workers.engine.scoring import PathRunner
 from workers.engine.sequence import Sequence
+from workers.engine.waiting_line import WaitingLine
 
 Event = dict[str, Any]
 log = logging.getLogger(__name__)
+
+MOST_FAILURES = 3
+"""Failed decodes after which a job that had rows in each is given up, though it passed alone."""
 
 
 class Engine:
@@ -47,21 +49,21 @@ class Engine:
     ) -> None:
         self._runtime = runtime
         self._clock, self._wall = clock, wall
-        n_slots = runtime.settings.n_slots
         self._memory = runtime.memory
         self._intake = Intake(runtime)
-        self._waiting: WaitingLine[Sequence] = WaitingLine()
         self._known: dict[str, Sequence] = {}
         self._deadlines: dict[str, float] = {}
-        self._running: dict[int, Sequence] = {}
-        self._decoding: list[int] = []
-        self._sources: dict[int, tuple[Sequence, int]] = {}
-        self._keep: dict[int, int] = {}
-        self._recent = RecentPrompts()
-        self._next = np.zeros(n_slots, np.int32)
-        self._past = np.zeros(n_slots, np.int32)
-        self._writer = RowWriter(runtime.context.batch)
+        self._waiting: WaitingLine[Sequence] = WaitingLine()
+        self._running = Running()
+        self._admission = Admission(
+            self._waiting,
+            self._running,
+            runtime.memory,
+            shares=runtime.shares_prefixes,
+            n_cells=runtime.n_cells,
+        )
         self._paths = PathRunner(runtime.memory, runtime.choice_rows)
+        self._forward = Forward(runtime, self._running, self._paths)
         self._progress = Progress()
         self._events: list[Event] = []
 
@@ -104,7 +106,15 @@ class Engine:
 
     def stats(self) -> dict[str, Any]:
         """Counters since the start, and what is in the engine now."""
-        return self._progress.frame() | {"running": len(self._running), "waiting": len(self._waiting)}
+        return self._progress.frame() | {
+            "running": len(self._running),
+            "waiting": len(self._waiting),
+            "retreats": self._admission.retreats,
+            "free_slots": self._memory.free_slots,
+            "cells_used": self._memory.cells_used,
+            "kept_cells": self._memory.kept_cells,
+            "kept_branches": self._memory.kept_branches,
+        }
 
     def events(self) -> list[Event]:
         """Port frames since the last call."""
@@ -117,12 +127,9 @@ class Engine:
         """One forward pass for everybody."""
         self._expire()
         self._admit()
-        plan = self._schedule()
-        if plan is None:
-            return
-        ids = self._decode(plan)
-        if ids:
-            self._sample(ids)
+        plan = self._affordable(self._schedule())
+        if plan is not None:
+            self._sample(self._decode(plan))
 
     def _expire(self) -> None:
         if not self._deadlines:
@@ -132,86 +139,29 @@ class Engine:
             self._fail(one, EngineError(DEADLINE_EXCEEDED, "the job's deadline passed before it was done"))
 
     def _admit(self) -> None:
-        while len(self._waiting) and self._memory.free_slots:
-            one = self._waiting.pop()
-            one.slot = self._memory.take_slot()
-            self._past[one.slot] = 0
-            one.marks.started = self._clock()
-            one.marks.steps, one.marks.rows = self._progress.steps, self._progress.sequences
-            self._guarded(one, self._start)
-        for slot in list(self._sources):
-            self._follow(slot)
+        for one in self._admission.admit(self._runtime.settings.n_slots):
+            if not one.marks.started:
+                self._guarded(one, self._begin)
 
-    def _start(self, one: Sequence) -> None:
-        self._running[one.slot] = one
+    def _begin(self, one: Sequence) -> None:
+        one.marks.started = self._clock()
+        one.marks.steps, one.marks.rows = self._progress.steps, self._progress.sequences
         one.begin()
-        self._attach(one)
         self._events.append({"op": "started", "id": one.request.id})
 
-    def _attach(self, one: Sequence) -> None:
-        """Give a new sequence the longest beginning in memory, or let it wait for one being computed."""
-        if not self._runtime.shares_prefixes:
-            return
-        match = self._memory.match(one.prompt)
-        known = 0 if match is None else match.length
-        source, length = self._best_source(one)
-        if source is not None and length - known >= self._memory.min_shared:
-            self._sources[one.slot] = (source, length)
-            if self._past[source.slot] < length:
-                self._keep[source.slot] = max(self._keep.get(source.slot, 0), length)
-        elif match is not None:
-            self._reuse(one, match.sequence, match.length)
-        recent = self._recent.shared_length(one.prompt)
-        if source is None and self._memory.worth_keeping(recent, match):
-            self._keep[one.slot] = recent
-        self._recent.add(one.prompt)
-
-    def _best_source(self, one: Sequence) -> tuple[Sequence | None, int]:
-        best: Sequence | None = None
-        longest = 0
-        for other in self._running.values():
-            # one that itself waits for a beginning would only make the line longer
-            if other is one or other.slot in self._sources:
+    def _schedule(self) -> Plan:
+        decoding, joining, bursts = [], [], []
+        for one in self._alone() or self._running:
+            if one.follows is not None:
                 continue
-            length = min(common_length(other.prompt, one.prompt), len(one.prompt) - 1)
-            # a worse priority may share what it has, but is not waited for
-            if other.request.priority > one.request.priority:
-                length = min(length, int(self._past[other.slot]))
-            if length > longest:
-                best, longest = other, length
-        return best, longest
-
-    def _follow(self, slot: int) -> None:
-        """A sequence waits for another one's prompt: copy it as soon as it is computed."""
-        one = self._running[slot]
-        source, length = self._sources[slot]
-        if self._running.get(source.slot) is not source:
-            del self._sources[slot]
-            match = self._memory.match(one.prompt)
-            if match is not None:
-                self._reuse(one, match.sequence, match.length)
-        elif self._past[source.slot] >= length:
-            del self._sources[slot]
-            self._reuse(one, source.slot, length)
-
-    def _reuse(self, one: Sequence, sequence: int, length: int) -> None:
-        self._memory.reuse(sequence, one.slot, length)
-        one.cached = length
-        self._past[one.slot] = length
-
-    def _schedule(self) -> Plan | None:
-        joining, bursts = [], []
-        if len(self._decoding) < len(self._running):
-            for slot, one in self._running.items():
-                left = len(one.prompt) - int(self._past[slot])
-                if slot in self._sources or slot in self._decoding:
-                    continue
-                if left > 0:
-                    joining.append(Joining(slot, one.request.priority, one.order, left, one.passed))
-                elif one.scoring is not None:
-                    bursts.append(Burst(slot, self._paths.rows_wanted(one.scoring)))
+            if one.decodes:
+                decoding.append(one.slot)
+            elif one.pending:
+                joining.append(Joining(one.slot, one.request.priority, one.order, one.pending, one.passed))
+            elif one.scoring is not None:
+                bursts.append(Burst(one.slot, self._paths.rows_wanted(one.scoring)))
         plan = plan_step(
-            tuple(self._decoding),
+            tuple(sorted(decoding)),
             bursts,
             joining,
             budget=self._runtime.budget,
@@ -220,78 +170,81 @@ class Engine:
         served = {slot for slot, _ in plan.chunks}
         for each in joining:
             self._running[each.slot].passed += each.slot not in served
-        return plan if plan.decoding or plan.bursts or plan.chunks else None
+        return plan
+
+    def _alone(self) -> list[Sequence]:
+        """After a failed decode those who were in it run one at a time, until each has passed one."""
+        return next(([one] for one in self._running if one.suspect), [])
+
+    def _affordable(self, plan: Plan) -> Plan | None:
+        """The plan within the free cells: beginnings that nobody uses make room, then chunks get shorter,
+        then the youngest batch job gives way.
+        """
+        while plan.n_rows:
+            if self._memory.make_room(plan.n_rows):
+                return plan
+            shorter = plan.shortened(self._memory.shortage(plan.n_rows))
+            if shorter is not None and shorter.n_rows:
+                return shorter
+            self._shed()
+            plan = self._schedule()
+        return None
+
+    def _shed(self) -> None:
+        """The memory is full and no beginning is left to give up: one must leave its cells to the others."""
+        victim = self._running.youngest_batch(tired=True)
+        if victim is None or len(self._running) == 1:
+            victim = max(self._running, key=lambda one: (one.request.priority, one.order))
+            self._fail(victim, _memory_full())
+            return
+        self._admission.give_way(victim)
+        self._memory.drop_kept()
 
     # ---- decode --------------------------------------------------------------------------------------------
 
-    def _decode(self, plan: Plan) -> list[int]:
-        """Run the plan; returns the sequence id of each row of logits. Sheds what cannot be run."""
-        while True:
-            self._write(plan)
+    def _decode(self, plan: Plan | None) -> list[int]:
+        """Run the plan; returns the sequence id of each row of logits."""
+        while plan is not None:
             began = self._clock()
-            code = self._runtime.context.decode(self._writer.n_rows)
+            code = self._forward.decode(plan)
             self._progress.busy_s += self._clock() - began
-            if code == 0:
-                return self._advance(plan)
-            self._paths.abandon()
-            # 1 is a full memory, restored; anything else leaves the memory in an unknown state
-            if code != 1:
-                self._give_up(code)
+            if code == DECODED:
+                self._progress.count(plan)
+                return self._forward.advance(plan)
+            if code != MEMORY_FULL:
+                self._recover(plan, code)
                 return []
-            smaller = self._smaller(plan)
-            if smaller is None:
-                return []
-            plan = smaller
+            # our own count said that it fits, so llama.cpp needs more room than we know of
+            shorter = None if self._memory.drop_kept() else plan.shortened(plan.n_rows - len(plan.decoding))
+            if shorter is None or not shorter.n_rows or shorter == plan:
+                self._shed()
+                plan = self._affordable(self._schedule())
+            else:
+                plan = shorter
+        return []
 
-    def _write(self, plan: Plan) -> None:
-        writer = self._writer
-        writer.clear()
-        slots = np.array(plan.decoding, np.int32)
-        writer.add_decoding(slots, self._next[slots], self._past[slots])
-        for slot, rows in plan.chunks:
-            prompt, past = self._running[slot].prompt, int(self._past[slot])
-            done = past + rows == len(prompt)
-            writer.add_run(slot, prompt[past : past + rows], past, outputs="last" if done else "none")
-        for slot in plan.bursts:
-            one = self._running[slot]
-            if one.scoring is not None:
-                self._paths.write(slot, len(one.prompt), one.scoring, writer)
-        if not self._runtime.unified and len(plan.chunks) + len(plan.bursts) > 0:
-            writer.sort_by_sequence()
-
-    def _advance(self, plan: Plan) -> list[int]:
-        slots = np.array(plan.decoding, np.int32)
-        self._past[slots] += 1
-        for slot, rows in plan.chunks:
-            self._past[slot] += rows
-            if self._past[slot] >= self._keep.get(slot, 1 << 30):
-                self._memory.keep(slot, self._running[slot].prompt[: self._keep.pop(slot)])
-        self._progress.count(len(plan.decoding), len(plan.chunks), len(plan.bursts), self._writer.n_rows)
-        return self._writer.output_sequences()
-
-    def _smaller(self, plan: Plan) -> Plan | None:
-        """The memory is full: give up kept beginnings, then this step's prompts, then one sequence."""
-        if self._memory.drop_kept():
-            return plan
-        if plan.decoding and (plan.chunks or plan.bursts):
-            return Plan(plan.decoding, (), ())
-        slots = (*plan.decoding, *plan.bursts, *(slot for slot, _ in plan.chunks))
-        victim = max(
-            (self._running[slot] for slot in slots), key=lambda one: (one.request.priority, one.order)
-        )
-        self._fail(victim, _memory_full())
-        return self._schedule()
-
-    def _give_up(self, code: int) -> None:
-        """The context failed in a way that leaves its memory unknown: everybody in it must be tried again."""
+    def _recover(self, plan: Plan, code: int) -> None:
+        """The decode failed and left the memory unknown: everybody is computed again in a new context. Those
+        who were in it first prove alone that it was not they; who fails alone, or fails again and again,
+        ends.
+        """
         why = f"llama.cpp failed to decode the batch (code {code}): {self._runtime.context.last_errors()}"
-        for one in list(self._running.values()):
-            self._fail(one, EngineError(DECODE_FAILED, why, remedy="try the job again"))
-        self._memory.clear()
+        log.error("%s", why)
+        inside = [self._running[slot] for slot in plan.slots]
+        for one in inside:
+            one.failures += 1
+            one.suspect = True
+            if len(inside) == 1 or one.failures >= MOST_FAILURES:
+                self._fail(one, EngineError(DECODE_FAILED, why, remedy="try the job again"))
+        self._admission.put_back()
+        self._runtime.context.renew()
+        self._progress.recovered += 1
 
     # ---- sample --------------------------------------------------------------------------------------------
 
     def _sample(self, ids: list[int]) -> None:
+        if not ids:
+            return
         logits = self._runtime.context.logits(len(ids))
         best = logits.argmax(axis=1).tolist()
         normalisers = log_sum_exp(logits).tolist()
@@ -299,12 +252,11 @@ class Engine:
             if self._paths.takes(sequence_id):
                 self._paths.score(sequence_id, logits[row])
                 continue
-            self._guarded(
-                self._running[sequence_id], self._take_row, logits[row], best[row], normalisers[row]
-            )
+            one = self._running[sequence_id]
+            one.suspect = False
+            self._guarded(one, self._take_row, logits[row], best[row], normalisers[row])
         for slot in self._paths.finish_step():
             self._guarded(self._running[slot], self._conclude)
-        self._conclude_scored(ids)
 
     def _guarded(self, one: Sequence, part: Callable[..., None], *values: Any) -> None:
         """One sequence's part of a step: whatever goes wrong in it is that job's failure alone."""
@@ -317,9 +269,13 @@ class Engine:
             self._fail(one, _unforeseen("the job cannot go on", error))
 
     def _take_row(self, one: Sequence, row: Logits, best: int, normaliser: float) -> None:
-        if one.scoring is not None:
+        if not one.marks.first_token:
             one.marks.first_token = self._clock()
+        if one.scoring is not None:
             one.scoring.trie.score(0, row)
+            # labels that all have one token are done with the prompt's own logits
+            if not one.scoring.paths:
+                self._conclude(one)
             return
         token = one.draw(row, best)
         if one.wants_top and token not in self._runtime.vocabulary.end_tokens:
@@ -327,18 +283,6 @@ class Engine:
         reason = one.take(token, float(row[token]) - normaliser)
         if reason is not None:
             self._finish(one, reason)
-            return
-        self._next[one.slot] = token
-        if not one.marks.first_token:
-            one.marks.first_token = self._clock()
-            insort(self._decoding, one.slot)
-
-    def _conclude_scored(self, ids: list[int]) -> None:
-        """Choices whose labels all have one token are done with the prompt's own logits."""
-        for slot in ids:
-            one = self._running.get(slot)
-            if one is not None and one.scoring is not None and not one.scoring.paths:
-                self._guarded(one, self._conclude)
 
     # ---- finish --------------------------------------------------------------------------------------------
 
@@ -373,15 +317,9 @@ class Engine:
         del self._known[one.request.id]
         self._deadlines.pop(one.request.id, None)
         one.close()
-        if one.slot < 0:
-            return
-        slot = one.slot
-        del self._running[slot]
-        self._sources.pop(slot, None)
-        self._keep.pop(slot, None)
-        if slot in self._decoding:
-            self._decoding.remove(slot)
-        self._memory.release_slot(slot)
+        if one.slot >= 0:
+            self._running.remove(one)
+            self._memory.release_slot(one.slot)
 
 
 def _unforeseen(what: str, error: Exception) -> EngineError:
@@ -391,6 +329,6 @@ def _unforeseen(what: str, error: Exception) -> EngineError:
 def _memory_full() -> EngineError:
     return EngineError(
         DECODE_FAILED,
-        "the model's memory is full, and this job was the last to join",
-        remedy="try again, or lower n_slots or n_ctx in the model catalogue",
+        "the model's memory is full, and no other job could give way",
+        remedy="try again, or lower n_slots or n_ctx in the model catalogue, or raise n_cells",
     )

@@ -22,7 +22,7 @@ from workers.engine.llama.vocabulary import Vocabulary
 from workers.engine.memory import KEPT_SEPARATE, KEPT_UNIFIED, Memory
 from workers.engine.model import MAX_SEQUENCES, EngineModel
 from workers.engine.notebook import Notebook, file_identity, sha256_of
-from workers.engine.prefix import MIN_SHARED
+from workers.engine.prefix_tree import MIN_SHARED
 from workers.engine.prompt import PromptBuilder
 from workers.engine.smoke import SMOKE_OK, prove
 from workers.engine.utf8 import Utf8Table
@@ -43,6 +43,7 @@ class Runtime:
     prompts: PromptBuilder
     memory: Memory
     capacity: int
+    n_cells: int
     unified: bool
     shares_prefixes: bool
     rewinds: bool
@@ -97,12 +98,15 @@ def load(settings: EngineModel, *, notebook: Notebook | None = None) -> Runtime:
         memory=Memory(
             context,
             settings.n_slots,
+            n_cells=shape.n_cells,
             kept=kept,
+            kept_cells=choose_kept_cells(settings, kept, unified=unified),
             forks=forks,
             unified=unified,
             min_shared=choose_min_shared(settings, unified=unified),
         ),
         capacity=capacity,
+        n_cells=shape.n_cells,
         unified=unified,
         shares_prefixes=shares,
         rewinds=facts.copies_prefixes,
@@ -141,12 +145,21 @@ def choose_unified(settings: EngineModel, file_size: int, *, on_gpu: bool) -> bo
     """
     if settings.kv_unified is not None:
         return settings.kv_unified
+    if settings.n_cells is not None:
+        return True
     return on_gpu or file_size > _SMALL_MODEL_BYTES
 
 
 def choose_min_shared(settings: EngineModel, *, unified: bool) -> int:
     """The shortest beginning worth reusing: separate memories are copied whole, all `n_ctx` cells of them."""
     return MIN_SHARED if unified else max(MIN_SHARED, settings.n_ctx // 64)
+
+
+def choose_kept_cells(settings: EngineModel, kept: int, *, unified: bool) -> int:
+    """Cells for kept beginnings: in one pool attention reads over them, so no more than needed."""
+    if not unified:
+        return kept * settings.n_ctx
+    return settings.n_ctx if settings.kept_cells is None else settings.kept_cells
 
 
 def plan_shape(
@@ -159,8 +172,12 @@ def plan_shape(
     # a step carries at least one row of every slot, and rows for choices beside its budget
     n_batch = max(settings.n_batch, settings.n_slots) + _CHOICE_ROWS
     n_sequences = settings.n_slots + kept + forks
-    # one slot's worth of cells is spare for kept beginnings and the labels of choices
-    cells = settings.n_ctx * (settings.n_slots + 1) if unified else settings.n_ctx * n_sequences
+    if unified:
+        # one slot's worth of cells is spare for kept beginnings and the labels of choices
+        spare = settings.n_ctx if settings.kept_cells is None else max(settings.kept_cells, _CHOICE_ROWS)
+        cells = settings.n_cells or settings.n_ctx * settings.n_slots + spare
+    else:
+        cells = settings.n_ctx * n_sequences
     shape = ContextShape(
         n_cells=cells,
         n_batch=n_batch,

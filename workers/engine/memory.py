@@ -1,9 +1,11 @@
-"""Which sequence ids of the context hold what: slots, kept beginnings, forks for choices.
+"""What the context's memory holds: slots, kept beginnings, forks for choices, and every cell accounted for.
 
     ids  0 ......... n_slots-1 | kept beginnings | forks (unified memory only)
 
-Slots are handed out lowest first: without a unified memory llama.cpp computes neighbouring ids in one pass
-and others one after the other. It knows tokens and ids, no requests.
+In a unified memory all ids share one pool of cells, and a beginning is shared without a copy. Separate
+memories have cells of their own for each id and are copied whole; there a slot never runs out and `shortage`
+is always 0. Slots are handed out lowest first: llama.cpp computes neighbouring ids of separate memories in
+one pass and others one after the other. It knows tokens and ids, no requests.
 """
 
 from __future__ import annotations
@@ -11,15 +13,10 @@ from __future__ import annotations
 import heapq
 from typing import Final, Protocol
 
-import numpy as np
-import numpy.typing as npt
+from workers.engine.prefix_tree import MIN_SHARED, Match, Node, PrefixTree, Tokens
 
-from workers.engine.prefix import MIN_SHARED, Match, PrefixShelf
-
-Tokens = npt.NDArray[np.int32]
-
-KEPT_UNIFIED: Final = 8
-KEPT_SEPARATE: Final = 2
+KEPT_UNIFIED: Final = 32
+KEPT_SEPARATE: Final = 4
 
 
 class Cells(Protocol):
@@ -36,25 +33,31 @@ class Cells(Protocol):
 
 
 class Memory:
-    """Slots and shared beginnings of one context."""
+    """Slots and beginnings of one context of `n_cells` cells, `kept_cells` of which may hold beginnings."""
 
     def __init__(
         self,
         cells: Cells,
         n_slots: int,
         *,
+        n_cells: int,
         kept: int,
+        kept_cells: int,
         forks: int,
         unified: bool,
         min_shared: int = MIN_SHARED,
     ) -> None:
         self._cells = cells
         self._unified = unified
-        self.min_shared = min_shared
+        self._n_cells = n_cells
         self._free_slots = list(range(n_slots))
-        self._shelf = PrefixShelf(tuple(range(n_slots, n_slots + kept)), min_shared)
-        self._keeps = kept > 0
+        self._own = [0] * n_slots
+        self._shared = [0] * n_slots
+        self._pinned: dict[int, Node] = {}
+        self._tree = PrefixTree(tuple(range(n_slots, n_slots + kept)), kept_cells, min_shared)
         self.forks = tuple(range(n_slots + kept, n_slots + kept + forks))
+
+    # ---- slots ---------------------------------------------------------------------------------------------
 
     @property
     def free_slots(self) -> int:
@@ -68,32 +71,126 @@ class Memory:
     def release_slot(self, slot: int) -> None:
         """Forget a slot's sequence and let another one have it."""
         self._cells.remove(slot)
+        self._unpin(slot)
+        self._own[slot] = 0
         heapq.heappush(self._free_slots, slot)
 
-    def match(self, prompt: Tokens) -> Match | None:
-        """The longest kept beginning of a prompt."""
-        return self._shelf.match(prompt) if self._keeps else None
+    def computed(self, slot: int, rows: int) -> None:
+        """`rows` more tokens of a slot are in memory."""
+        self._own[slot] += rows
 
-    def reuse(self, source: int, slot: int, length: int) -> None:
-        """Give the first `length` positions of `source` to an empty slot."""
+    # ---- cells ---------------------------------------------------------------------------------------------
+
+    @property
+    def cells_used(self) -> int:
+        """Cells that hold something, of a unified memory."""
+        return sum(self._own) + self._tree.cells
+
+    @property
+    def kept_cells(self) -> int:
+        """Cells of kept beginnings."""
+        return self._tree.cells
+
+    @property
+    def kept_branches(self) -> int:
+        """Sequence ids in use for kept beginnings."""
+        return self._tree.kept_branches
+
+    def shortage(self, rows: int) -> int:
+        """How many cells are missing for so many rows."""
+        return max(0, self.cells_used + rows - self._n_cells) if self._unified else 0
+
+    def room(self) -> int:
+        """Cells that are free, or would be if every beginning that nobody uses were given up."""
+        return self._n_cells - sum(self._own) - self._tree.pinned_cells if self._unified else self._n_cells
+
+    def make_room(self, rows: int) -> bool:
+        """Give up beginnings that nobody uses until `rows` fit; False where they do not."""
+        while self.shortage(rows):
+            if not self._evict():
+                return False
+        return True
+
+    def drop_kept(self) -> bool:
+        """Give up every beginning that nobody uses; False when there was none."""
+        dropped = False
+        while self._evict():
+            dropped = True
+        return dropped
+
+    def _evict(self) -> bool:
+        eviction = self._tree.evict()
+        if eviction is not None:
+            self._cells.remove(eviction.sequence, eviction.start)
+        return eviction is not None
+
+    # ---- shared beginnings ---------------------------------------------------------------------------------
+
+    def match(self, prompt: Tokens) -> Match | None:
+        """The longest beginning of a prompt in memory."""
+        return self._tree.match(prompt)
+
+    def see(self, prompt: Tokens) -> int:
+        """Note that a prompt came; how many of its leading tokens an earlier one had."""
+        return self._tree.see(prompt)
+
+    def worth_keeping(self, length: int, known: int) -> bool:
+        """Whether a beginning of `length` tokens, `known` of them in memory, is worth keeping."""
+        return self._tree.worth_keeping(length, known)
+
+    def reuse(self, match: Match, slot: int) -> None:
+        """Give a beginning in memory to an empty slot."""
+        self._copy(match.sequence, slot, match.length)
+        self._pin(slot, match.node, match.length)
+
+    def keep(self, slot: int, tokens: Tokens) -> bool:
+        """Keep a slot's first tokens, which are in memory. From now on the slot shares them with the tree."""
+        known = self._tree.match_length(tokens)
+        if not self._tree.worth_keeping(len(tokens), known):
+            return False
+        while not self._tree.fits(len(tokens) - known):
+            if not self._evict():
+                return False
+        growth = self._tree.grow(tokens)
+        if growth is None:
+            return False
         if self._unified:
-            self._cells.copy(source, slot, 0, length)
+            if growth.source >= 0 and growth.source != growth.sequence:
+                self._cells.copy(growth.source, growth.sequence, 0, growth.known)
+            self._cells.copy(slot, growth.sequence, growth.known, growth.end)
+            # what another one had computed already is held once: the slot drops its own copy of it
+            if growth.known > self._shared[slot]:
+                self._cells.remove(slot, self._shared[slot], growth.known)
+                self._cells.copy(growth.sequence, slot, self._shared[slot], growth.known)
+        else:
+            self._cells.remove(growth.sequence)
+            self._copy(slot, growth.sequence, growth.end)
+        before = self._shared[slot]
+        self._unpin(slot)
+        self._pin(slot, growth.node, growth.end)
+        self._own[slot] -= growth.end - before
+        return True
+
+    def _pin(self, slot: int, node: Node, length: int) -> None:
+        self._tree.pin(node)
+        self._pinned[slot] = node
+        self._shared[slot] = length
+
+    def _unpin(self, slot: int) -> None:
+        node = self._pinned.pop(slot, None)
+        if node is not None:
+            self._tree.unpin(node)
+        self._shared[slot] = 0
+
+    def _copy(self, source: int, target: int, length: int) -> None:
+        if self._unified:
+            self._cells.copy(source, target, 0, length)
             return
         # separate memories are copied whole or not at all: copy, then cut
-        self._cells.copy(source, slot)
-        self._cells.remove(slot, length)
+        self._cells.copy(source, target)
+        self._cells.remove(target, length)
 
-    def keep(self, slot: int, tokens: Tokens) -> None:
-        """Keep a slot's beginning, whose positions are in memory, unless it is kept already."""
-        if not self._keeps or not self._shelf.worth_keeping(len(tokens), self._shelf.match_exact(tokens)):
-            return
-        target = self._shelf.place(tokens)
-        self._cells.remove(target)
-        self.reuse(slot, target, len(tokens))
-
-    def worth_keeping(self, length: int, matched: Match | None) -> bool:
-        """Whether a beginning of `length` tokens, of which `matched` is kept, is worth a place."""
-        return self._keeps and self._shelf.worth_keeping(length, matched)
+    # ---- choices -------------------------------------------------------------------------------------------
 
     def fork(self, slot: int, index: int, length: int) -> int:
         """A second sequence that begins with a slot's first `length` positions; returns its id."""
@@ -108,17 +205,13 @@ class Memory:
             self._cells.remove(target)
 
     def rewind(self, slot: int, length: int) -> None:
-        """Forget a slot's positions from `length` on."""
+        """Forget a slot's positions from `length` on, which were not counted by `computed`."""
         self._cells.remove(slot, length)
 
-    def drop_kept(self) -> bool:
-        """Give up all kept beginnings to make room; False when there was none."""
-        dropped = self._shelf.clear()
-        for sequence in dropped:
-            self._cells.remove(sequence)
-        return bool(dropped)
-
     def clear(self) -> None:
-        """Forget everything in memory, after a failure that left it unknown. The slots stay taken."""
+        """Nothing is in memory any more: the context is a new one. No slot is taken."""
         self._cells.clear()
-        self._shelf.clear()
+        self._tree.clear()
+        self._pinned.clear()
+        self._own = [0] * len(self._own)
+        self._shared = [0] * len(self._shared)

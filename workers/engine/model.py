@@ -29,12 +29,16 @@ CACHE_TYPES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class EngineModel:
-    """One model's settings. `n_ctx` is cells per slot; None lets the engine choose."""
+    """One model's settings. `n_ctx` is the cells one job may use, `n_cells` those of all together,
+    `kept_cells` those for beginnings that jobs share; None lets the engine choose.
+    """
 
     model_name: str
     model_path: str
     n_ctx: int = 2048
     n_slots: int = 8
+    n_cells: int | None = None
+    kept_cells: int | None = None
     n_batch: int = 512
     n_ubatch: int = 512
     n_threads: int | None = None
@@ -84,6 +88,13 @@ class EngineModel:
         }
         for name, (low, high) in bounds.items():
             _check_whole(name, getattr(self, name), low, high)
+        if self.kept_cells is not None:
+            _check_whole("kept_cells", self.kept_cells, 0, 2**28)
+        if self.n_cells is not None:
+            # one job alone must fit, or it could never be run
+            _check_whole("n_cells", self.n_cells, self.n_ctx + 64, 2**28)
+            if self.kv_unified is False:
+                raise _wrong("n_cells", "n_cells bounds one pool of cells, and kv_unified is false")
         for name in ("n_threads", "n_threads_batch"):
             if getattr(self, name) is not None:
                 _check_whole(name, getattr(self, name), 1, 512)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from workers.engine.completion import Completion, Provenance, Timings, Usage
+from workers.engine.plan import Plan
 from workers.engine.sequence import CHOICE, Sequence, summarise
 
 
@@ -28,12 +29,14 @@ class Progress:
     prompts: int = 0
     cached: int = 0
     generated: int = 0
+    recovered: int = 0
+    """How often the context was made anew after a failed decode."""
 
-    def count(self, decoding: int, chunks: int, bursts: int, rows: int) -> None:
+    def count(self, plan: Plan) -> None:
         """Note one step."""
         self.steps += 1
-        self.sequences += decoding + chunks + bursts
-        self.rows += rows
+        self.sequences += len(plan.slots)
+        self.rows += plan.n_rows
 
     def frame(self) -> dict[str, Any]:
         """The counters as the port writes them."""

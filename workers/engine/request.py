@@ -21,6 +21,8 @@ from workers.engine.errors import (
 )
 
 LOWEST_PRIORITY: Final = 9
+LOWEST_INTERACTIVE: Final = 2
+"""Up to this priority somebody waits for the answer: such a job never gives way to another one."""
 MAX_CHOICES: Final = 1000
 MAX_LOGPROBS: Final = 100
 MAX_STOPS: Final = 64
@@ -97,6 +99,11 @@ class EngineRequest:
     output: Output = field(default_factory=TextOutput)
     priority: int = 5
     deadline: float | None = None
+
+    @property
+    def interactive(self) -> bool:
+        """Whether somebody waits for the answer."""
+        return self.priority <= LOWEST_INTERACTIVE
 
     @classmethod
     def parse(cls, frame: Any) -> EngineRequest:

@@ -1,7 +1,8 @@
 """One request on its way through a slot: its prompt, the tokens taken so far, and when it is finished.
 
-It knows how a row of logits becomes the next token under its own sampler and grammar. It does not know the
-other sequences, the batch or the clock.
+What is in the context's memory of it is `computed`, what is not is `pending`; see docs/engine.md. It knows
+how a row of logits becomes the next token under its own sampler and grammar. It does not know the other
+sequences, the batch or the clock.
 """
 
 from __future__ import annotations
@@ -134,8 +135,23 @@ class Sequence:
         self.tokens: list[int] = []
         self.log_probabilities: list[float] = []
         self.slot = -1
+        """-1 while it waits."""
+        self.computed = 0
+        """How many of its tokens, prompt first, are in memory."""
         self.cached = 0
+        """How many of its prompt were in memory when it first began to run."""
         self.passed = 0
+        """Steps since it last had a row."""
+        self.keep_at = 0
+        """Length of a beginning to keep once it is computed; 0 for none."""
+        self.follows: tuple[Sequence, int] | None = None
+        """Whose beginning of which length it waits for, instead of computing it too."""
+        self.gave_way = 0
+        """How often it gave up its slot to another one."""
+        self.failures = 0
+        """How many failed decodes had rows of it."""
+        self.suspect = False
+        """Whether it must pass a decode alone before it may share one again."""
         self.marks = Marks(arrived)
         self._words = words
         self._constrain = constrain
@@ -144,12 +160,50 @@ class Sequence:
         self._stream = TextStream(request.sampling.stop) if request.sampling.stop else None
         self._top: list[tuple[tuple[str, float], ...]] = []
 
+    @property
+    def length(self) -> int:
+        """All its tokens: the prompt's and those taken."""
+        return len(self.prompt) + len(self.tokens)
+
+    @property
+    def pending(self) -> int:
+        """How many of its tokens are not in memory."""
+        return self.length - self.computed
+
+    @property
+    def most_cells(self) -> int:
+        """Cells it can come to use."""
+        return len(self.prompt) + self._max_tokens
+
+    @property
+    def decodes(self) -> bool:
+        """Whether only the token that it took last is pending."""
+        return self.pending == 1 and bool(self.tokens)
+
+    @property
+    def interactive(self) -> bool:
+        """Whether somebody waits for its answer."""
+        return self.request.interactive
+
+    def known(self, end: int | None = None, start: int = 0) -> Tokens:
+        """Its tokens from `start` to `end`, prompt first."""
+        end = self.length if end is None else end
+        size = len(self.prompt)
+        if end <= size:
+            return self.prompt[start:end]
+        taken = np.array(self.tokens[max(0, start - size) : end - size], np.int32)
+        return taken if start >= size else np.concatenate([self.prompt[start:], taken])
+
+    def leave_slot(self) -> None:
+        """Nothing of it is in memory any more."""
+        self.slot, self.computed, self.keep_at, self.follows = -1, 0, 0, None
+
     def begin(self) -> None:
         """Get ready to draw. A parsed grammar takes time and megabytes, so none is held by those who wait.
 
         Raises EngineError where llama.cpp refuses the grammar.
         """
-        if self._constrain is not None:
+        if self._constrain is not None and self._constraint is None:
             self._constraint = self._constrain()
 
     def draw(self, row: Logits, best: int) -> int:

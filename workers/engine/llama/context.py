@@ -78,22 +78,33 @@ class Context:
         params.type_v = CACHE_TYPES[settings.type_v]
         params.kv_unified = shape.unified
         params.no_perf = True
-        self._pointer = c.llama_init_from_model(model.pointer, params)
-        if not self._pointer:
-            raise EngineError(
-                OUT_OF_MEMORY,
-                f"llama.cpp could not create a context of {shape.n_cells} cells: {log.last_errors()}",
-                field="n_ctx",
-                remedy="lower n_ctx or n_slots, or quantise the cache (type_k, type_v)",
-            )
-        self._memory = c.llama_get_memory(self._pointer)
+        self._params = params
+        self._model = model
+        self._shape = shape
         self._log = log
+        self._pointer: Any = None
+        self.renew()
         self.n_vocab = model.vocabulary.size
         self.cells_per_sequence = int(c.llama_n_ctx_seq(self._pointer))
         self.n_outputs = shape.n_outputs
         self.batch = Batch(shape.n_batch)
-        self._logits_address = 0
         self._logits_view: Logits = np.empty((0, 0), np.float32)
+
+    def renew(self) -> None:
+        """Make the C context anew, empty, after a failure that left it unknown. Raises EngineError
+        (out_of_memory).
+        """
+        self.close()
+        self._pointer = c.llama_init_from_model(self._model.pointer, self._params)
+        if not self._pointer:
+            raise EngineError(
+                OUT_OF_MEMORY,
+                f"llama.cpp could not create a context of {self._shape.n_cells} cells: {self.last_errors()}",
+                field="n_ctx",
+                remedy="lower n_ctx or n_slots, or quantise the cache (type_k, type_v)",
+            )
+        self._memory = c.llama_get_memory(self._pointer)
+        self._logits_address = 0
 
     def decode(self, n_rows: int) -> int:
         """Run the first `n_rows` rows of `batch`. 0 is success, 1 means the memory is full, negative is

@@ -1,34 +1,17 @@
-"""Who runs next, without a model or a clock."""
+"""The rows of one step, without a model or a clock."""
 
 from __future__ import annotations
 
 import pytest
 
-from workers.engine.scheduler import Burst, Joining, WaitingLine, plan_step
-
-
-def test_priority_first_then_first_come() -> None:
-    line: WaitingLine[str] = WaitingLine()
-    for name, priority in (("a", 5), ("b", 0), ("c", 5), ("d", 9), ("e", 0)):
-        line.push(name, priority, name)
-    assert [line.pop() for _ in range(len(line))] == ["b", "e", "a", "c", "d"]
-    with pytest.raises(IndexError):
-        line.pop()
-
-
-def test_removal_by_name() -> None:
-    line: WaitingLine[int] = WaitingLine()
-    line.push("a", 5, 1)
-    line.push("b", 5, 2)
-    assert line.remove("a") == 1
-    assert line.remove("a") is None
-    assert list(line.items()) == [2]
+from workers.engine.plan import Burst, Joining, Plan, plan_step
 
 
 def test_decoding_slots_always_run_and_the_prompt_gets_the_rest() -> None:
     plan = plan_step((0, 2), [], [Joining(1, 5, 1, 100)], budget=16, burst_rows=0)
     assert plan.decoding == (0, 2)
     assert plan.chunks == ((1, 14),)
+    assert (plan.n_rows, plan.n_joining, plan.slots) == (16, 14, (0, 2, 1))
 
 
 def test_prompts_join_by_priority_then_age() -> None:
@@ -39,7 +22,7 @@ def test_prompts_join_by_priority_then_age() -> None:
 
 def test_bursts_are_whole_or_wait() -> None:
     plan = plan_step((0,), [Burst(1, 5), Burst(2, 9), Burst(3, 3)], [], budget=4, burst_rows=8)
-    assert plan.bursts == (1, 3)
+    assert [burst.slot for burst in plan.bursts] == [1, 3]
 
 
 def test_a_budget_below_the_decoding_slots_is_a_mistake() -> None:
@@ -58,3 +41,12 @@ def test_nothing_is_lost_and_the_budget_holds() -> None:
             left[slot] -= rows
         steps += 1
     assert steps == -(-131 // 31)
+
+
+def test_a_plan_is_shortened_from_its_end_and_decoding_rows_never_go() -> None:
+    plan = Plan((0, 1), (Burst(2, 3),), ((3, 10), (4, 5)))
+    assert plan.shortened(0) == plan
+    assert plan.shortened(7) == Plan((0, 1), (Burst(2, 3),), ((3, 8),))
+    assert plan.shortened(16) == Plan((0, 1), (), ())
+    assert plan.shortened(18) == Plan((0, 1), (), ())
+    assert plan.shortened(19) is None

@@ -1,0 +1,72 @@
+"""Slots and beginnings as operations on a context."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from workers.engine.memory import Memory
+
+LONG = np.arange(100, dtype=np.int32)
+
+
+class Calls:
+    """Notes the memory operations."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[object, ...]] = []
+
+    def remove(self, sequence: int, start: int = 0, end: int = -1) -> bool:
+        self.calls.append(("remove", sequence, start))
+        return True
+
+    def copy(self, source: int, target: int, start: int = 0, end: int = -1) -> None:
+        self.calls.append(("copy", source, target, end))
+
+    def clear(self) -> None:
+        self.calls.append(("clear",))
+
+
+def kept(*, unified: bool) -> tuple[Memory, Calls]:
+    """Two slots; the first 30 tokens of slot 0 are kept under id 2."""
+    cells = Calls()
+    memory = Memory(cells, 2, n_cells=200, kept=1, kept_cells=100, forks=0, unified=unified)
+    memory.computed(memory.take_slot(), 40)
+    assert memory.keep(0, LONG[:30])
+    return memory, cells
+
+
+def test_a_unified_memory_shares_and_separate_ones_are_copied_whole_and_cut() -> None:
+    for unified in (True, False):
+        memory, cells = kept(unified=unified)
+        cells.calls.clear()
+        match = memory.match(LONG[:25])
+        assert match is not None
+        memory.reuse(match, memory.take_slot())
+        expected = [("copy", 2, 1, 24)] if unified else [("copy", 2, 1, -1), ("remove", 1, 24)]
+        assert cells.calls == expected
+
+
+def test_keeping_moves_cells_from_the_slot_to_the_beginning() -> None:
+    memory, _ = kept(unified=True)
+    assert (memory.cells_used, memory.kept_cells, memory.kept_branches) == (40, 30, 1)
+    assert memory.shortage(160) == 0
+    assert memory.shortage(161) == 1
+    assert not memory.make_room(161)  # the beginning is in use
+    memory.release_slot(0)
+    assert memory.make_room(161)
+    assert memory.kept_cells == 30  # 30 + 161 fit
+    assert memory.make_room(180)
+    assert memory.kept_cells == 0
+
+
+def test_separate_memories_never_run_out() -> None:
+    memory, _ = kept(unified=False)
+    assert memory.shortage(10_000) == 0
+
+
+def test_slots_are_handed_out_lowest_first() -> None:
+    memory = Memory(Calls(), 3, n_cells=9, kept=0, kept_cells=0, forks=0, unified=True)
+    assert [memory.take_slot() for _ in range(3)] == [0, 1, 2]
+    memory.release_slot(2)
+    memory.release_slot(0)
+    assert memory.take_slot() == 0

@@ -1,0 +1,144 @@
+"""Who gets a slot, with which beginning in memory, and who gives way for it.
+
+It moves sequences between the waiting line, the slots and the memory. It computes nothing and ends nobody.
+"""
+
+from __future__ import annotations
+
+from workers.engine.memory import Memory
+from workers.engine.prefix_tree import common_length
+from workers.engine.running import Running
+from workers.engine.sequence import Sequence
+from workers.engine.waiting_line import WaitingLine
+
+
+class Admission:
+    """The way into the slots of one context of `n_cells` cells, and out of them again."""
+
+    def __init__(
+        self, waiting: WaitingLine[Sequence], running: Running, memory: Memory, *, shares: bool, n_cells: int
+    ) -> None:
+        self._waiting = waiting
+        self._running = running
+        self._memory = memory
+        self._shares = shares
+        self._n_cells = n_cells
+        self.retreats = 0
+        """How often a job gave way."""
+
+    def admit(self, limit: int) -> list[Sequence]:
+        """Give slots to those whose turn it is, at most `limit` running batch jobs; returns them."""
+        admitted: list[Sequence] = []
+        while len(self._waiting):
+            name, one = self._waiting.choose(self._warmth if self._shares else None)
+            if not self._may_enter(one, limit):
+                break
+            self._waiting.take(name)
+            one.slot = self._memory.take_slot()
+            self._running.add(one)
+            self._attach(one)
+            admitted.append(one)
+        for one in self._running:
+            if one.follows is not None:
+                self._follow(one)
+        return admitted
+
+    # ---- may it? -------------------------------------------------------------------------------------------
+
+    def _may_enter(self, one: Sequence, limit: int) -> bool:
+        """Whether there is a slot and memory; makes batch jobs give way for an interactive one."""
+        if not one.interactive:
+            if not self._memory.free_slots or len(self._running) >= limit:
+                return False
+            # one row more for each who runs already, so that nobody has to give way right after
+            return not len(self._running) or one.length + len(self._running) < self._memory.room()
+        worst = sum(other.most_cells for other in self._running if other.interactive)
+        if worst + one.most_cells > self._n_cells:
+            return False
+        while not self._memory.free_slots or self._memory.room() < one.length:
+            victim = self._running.youngest_batch()
+            if victim is None:
+                return False
+            self.give_way(victim)
+        return True
+
+    def give_way(self, one: Sequence) -> None:
+        """Send one back to the head of its line. Its tokens stay, and their cells while there is room."""
+        if self._shares and one.computed:
+            self._memory.keep(one.slot, one.known(one.computed))
+        self._waiting.push_back(one.request.id, one.request.priority, self._out(one))
+        one.gave_way += 1
+        self.retreats += 1
+
+    def put_back(self) -> None:
+        """Send everybody back, with nothing in memory any more."""
+        for one in sorted(self._running, key=lambda each: each.order, reverse=True):
+            self._waiting.push_back(one.request.id, one.request.priority, self._out(one))
+        self._memory.clear()
+
+    def _out(self, one: Sequence) -> Sequence:
+        self._running.remove(one)
+        self._memory.release_slot(one.slot)
+        one.leave_slot()
+        return one
+
+    # ---- beginnings ----------------------------------------------------------------------------------------
+
+    def _warmth(self, one: Sequence) -> int:
+        match = self._memory.match(one.prompt)
+        return 0 if match is None else match.length
+
+    def _attach(self, one: Sequence) -> None:
+        """Give a new sequence the longest beginning in memory, or let it wait for one being computed."""
+        if not self._shares:
+            return
+        tokens = one.known()
+        match = self._memory.match(tokens)
+        known = 0 if match is None else match.length
+        seen = min(self._memory.see(tokens), len(tokens) - 1)
+        # a suspect runs alone, so nobody would compute a beginning for it
+        if self._memory.worth_keeping(seen, known) and not one.suspect:
+            source, length = self._source(one)
+            if source is not None and self._memory.worth_keeping(length, known):
+                one.follows = (source, length)
+                return
+            one.keep_at = seen
+        self._reuse(one)
+
+    def _source(self, one: Sequence) -> tuple[Sequence | None, int]:
+        """Who is computing the longest beginning of this one's prompt, and its length."""
+        best: Sequence | None = None
+        longest = 0
+        for other in self._running:
+            # one that itself waits for a beginning would only make the line longer
+            if other is one or other.follows is not None:
+                continue
+            length = min(common_length(other.prompt, one.prompt), len(one.prompt) - 1)
+            # a worse priority may share what it has, but is not waited for
+            if other.request.priority > one.request.priority:
+                length = min(length, other.computed)
+            if length > longest:
+                best, longest = other, length
+        return best, longest
+
+    def _follow(self, one: Sequence) -> None:
+        """Take over another one's beginning once it is computed, or go on alone when that one is gone."""
+        if one.follows is None:
+            return
+        source, length = one.follows
+        if self._running.holds(source):
+            if source.computed < length:
+                return
+            self._memory.keep(source.slot, source.prompt[:length])
+        one.follows = None
+        self._reuse(one)
+
+    def _reuse(self, one: Sequence) -> None:
+        match = self._memory.match(one.known())
+        if match is None:
+            return
+        self._memory.reuse(match, one.slot)
+        one.computed = match.length
+        # what it had computed itself before it was sent back was not spared
+        if not one.gave_way and not one.failures:
+            one.cached = min(match.length, len(one.prompt))

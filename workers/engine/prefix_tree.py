@@ -1,0 +1,295 @@
+"""Which beginnings of prompts are in memory, and which were only seen: a radix tree over tokens.
+
+    root ─ "You inspect boards …" (id 16) ─┬─ "Report: U12 …"        seen once, no cells
+                                           └─ "Example 1 … Report:"  (id 17)
+
+A node is a run of tokens. *Kept* nodes are in memory: the last kept node of each branch has a sequence id,
+under which all tokens from the root to its end are held; the kept nodes above it are covered by the ids
+below. Seen nodes hold tokens only, so that the second prompt which begins alike makes a beginning worth
+keeping and a unique one never costs a cell. Pure: it decides, the memory operations are `Memory`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+Tokens = npt.NDArray[np.int32]
+
+MIN_SHARED: Final = 8
+"""Shorter beginnings cost more to look up and copy than to compute again."""
+MAX_SEEN: Final = 1 << 16
+"""Tokens of seen runs that are remembered; the least recently used leaves are forgotten beyond."""
+
+
+def common_length(a: Tokens, b: Tokens) -> int:
+    """How many leading tokens two runs share."""
+    size = min(len(a), len(b))
+    different = a[:size] != b[:size]
+    at = int(different.argmax()) if size else 0
+    return at if size and different[at] else size
+
+
+@dataclass(eq=False, slots=True)
+class Node:
+    """A run of tokens that ends at depth `end`. `pins` counts the running sequences that use its cells."""
+
+    tokens: Tokens
+    end: int
+    parent: Node | None
+    children: dict[int, Node] = field(default_factory=dict)
+    kept: bool = False
+    sequence: int = -1
+    """The id that holds everything down to here; -1 where a node below has it, or nothing is kept."""
+    pins: int = 0
+    used: int = 0
+
+    @property
+    def start(self) -> int:
+        """Depth at which the run begins."""
+        return self.end - len(self.tokens)
+
+    def kept_children(self) -> Iterator[Node]:
+        """The kept nodes right below."""
+        return (child for child in self.children.values() if child.kept)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """`length` leading tokens of a prompt are in memory under `sequence`; `node` is the last one used."""
+
+    sequence: int
+    length: int
+    node: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """How to keep a beginning: `sequence` must hold positions [0, end). Of them [0, known) are held by
+    `source` already (-1 for none), the rest by the sequence that computed them.
+    """
+
+    sequence: int
+    source: int
+    known: int
+    end: int
+    node: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Eviction:
+    """`sequence` gives up its positions from `start` on; its id is free again where `start` is 0. `cells` of
+    them nobody else holds.
+    """
+
+    sequence: int
+    start: int
+    cells: int
+
+
+class PrefixTree:
+    """The beginnings that may be held under `sequences`, at most `budget` cells of them together."""
+
+    def __init__(self, sequences: tuple[int, ...], budget: int, min_shared: int = MIN_SHARED) -> None:
+        self._free = list(reversed(sequences))
+        self._budget = budget
+        self._min_shared = min_shared
+        self._root = Node(np.empty(0, np.int32), 0, None, kept=True)
+        self._clock = 0
+        self._seen = 0
+        self.cells = 0
+        """Cells of all kept nodes."""
+
+    # ---- looking -------------------------------------------------------------------------------------------
+
+    def match(self, prompt: Tokens) -> Match | None:
+        """The longest beginning of `prompt` in memory; its last token never counts: its logits are needed."""
+        node, length = self._walk(prompt[:-1], kept_only=True)
+        if length < self._min_shared:
+            return None
+        self._touch(node)
+        return Match(self._holder(node).sequence, length, node)
+
+    def see(self, prompt: Tokens) -> int:
+        """Note that a prompt came; returns how many of its leading tokens an earlier one had."""
+        node, length = self._walk(prompt, kept_only=False)
+        if length < len(prompt):
+            node = self._branch(self._split(node, length), prompt[length:])
+        self._touch(node)
+        self._forget()
+        return length
+
+    def _walk(self, tokens: Tokens, *, kept_only: bool) -> tuple[Node, int]:
+        """The node in which `tokens` leave the tree (or end), and how many of them it has."""
+        node, length = self._root, 0
+        while length < len(tokens):
+            child = node.children.get(int(tokens[length]))
+            if child is None or (kept_only and not child.kept):
+                break
+            shared = common_length(child.tokens, tokens[length:])
+            node, length = child, length + shared
+            if shared < len(child.tokens):
+                break
+        return node, length
+
+    @staticmethod
+    def _holder(node: Node) -> Node:
+        """The node at or below a kept one whose id holds it."""
+        while node.sequence < 0:
+            node = next(node.kept_children())
+        return node
+
+    def _touch(self, node: Node) -> None:
+        self._clock += 1
+        at: Node | None = node
+        while at is not None:
+            at.used = self._clock
+            at = at.parent
+
+    def match_length(self, tokens: Tokens) -> int:
+        """How many leading `tokens` are in memory, all of which may count."""
+        return self._walk(tokens, kept_only=True)[1]
+
+    @property
+    def pinned_cells(self) -> int:
+        """Cells of kept nodes that running sequences use."""
+        return sum(len(node.tokens) for node in self._nodes() if node.pins)
+
+    # ---- growing -------------------------------------------------------------------------------------------
+
+    def fits(self, cells: int) -> bool:
+        """Whether so many more cells may be kept, and a new branch would find an id."""
+        return self.cells + cells <= self._budget and bool(self._free)
+
+    def worth_keeping(self, length: int, known: int) -> bool:
+        """Whether a beginning of `length` tokens, `known` of them in memory already, earns its cells."""
+        return length - known >= self._min_shared and length <= self._budget
+
+    def grow(self, tokens: Tokens) -> Growth | None:
+        """Mark `tokens` as kept, all of which some sequence has computed. None where nothing is to be done,
+        or no id and no room is left; evict first.
+        """
+        node, known = self._walk(tokens, kept_only=True)
+        end = len(tokens)
+        if not self.worth_keeping(end, known) or self.cells + end - known > self._budget:
+            return None
+        source = self._holder(node).sequence if known else -1
+        # a branch that is only continued takes its id along; a new branch needs one of its own
+        continues = node.sequence >= 0 and known == node.end
+        if not continues and not self._free:
+            return None
+        sequence = node.sequence if continues else self._free.pop()
+        if continues:
+            node.sequence = -1
+        tip = self._mark(tokens)
+        tip.sequence = sequence
+        self.cells += end - known
+        self._touch(tip)
+        return Growth(sequence, source, known, end, tip)
+
+    def _mark(self, tokens: Tokens) -> Node:
+        """Make the path of `tokens` exist and be kept; returns its last node."""
+        node, length = self._walk(tokens, kept_only=False)
+        node = self._split(node, length)
+        if length < len(tokens):
+            node = self._branch(node, tokens[length:])
+        at: Node | None = node
+        while at is not None and not at.kept:
+            at.kept = True
+            self._seen -= len(at.tokens)
+            at = at.parent
+        return node
+
+    def _branch(self, parent: Node, tokens: Tokens) -> Node:
+        child = Node(tokens.copy(), parent.end + len(tokens), parent)
+        parent.children[int(tokens[0])] = child
+        self._seen += len(tokens)
+        return child
+
+    def _split(self, node: Node, depth: int) -> Node:
+        """The node that ends at `depth` within `node`: itself, or a new one above its rest."""
+        if depth == node.end:
+            return node
+        cut = depth - node.start
+        parent = node.parent
+        if parent is None:
+            raise ValueError("the root cannot be split")
+        upper = Node(node.tokens[:cut], depth, parent, kept=node.kept, pins=node.pins, used=node.used)
+        parent.children[int(upper.tokens[0])] = upper
+        upper.children[int(node.tokens[cut])] = node
+        node.tokens, node.parent = node.tokens[cut:], upper
+        return upper
+
+    # ---- using ---------------------------------------------------------------------------------------------
+
+    def pin(self, node: Node) -> None:
+        """A running sequence uses this node's cells and those above it: they are not evicted."""
+        at: Node | None = node
+        while at is not None:
+            at.pins += 1
+            at = at.parent
+
+    def unpin(self, node: Node) -> None:
+        """The sequence is gone."""
+        at: Node | None = node
+        while at is not None:
+            at.pins -= 1
+            at = at.parent
+
+    # ---- shrinking -----------------------------------------------------------------------------------------
+
+    def evict(self) -> Eviction | None:
+        """Give up the least recently used run that nobody uses; None when there is none."""
+        tips = [node for node in self._nodes() if node.sequence >= 0 and not node.pins]
+        tip = min(tips, key=lambda node: node.used, default=None)
+        if tip is None:
+            return None
+        sequence, tip.sequence, tip.kept = tip.sequence, -1, False
+        self.cells -= len(tip.tokens)
+        self._seen += len(tip.tokens)
+        above, start = tip.parent, tip.start
+        if above is None or above is self._root or any(above.kept_children()):
+            self._free.append(sequence)
+            start = 0
+        else:
+            above.sequence = sequence
+        return Eviction(sequence, start, len(tip.tokens))
+
+    def clear(self) -> None:
+        """Nothing is in memory any more; the ids are free, what was seen stays seen. No sequence uses any of
+        it.
+        """
+        for node in self._nodes():
+            if node.sequence >= 0:
+                self._free.append(node.sequence)
+            if node.kept:
+                self._seen += len(node.tokens)
+            node.kept, node.sequence, node.pins = False, -1, 0
+        self._root.pins = 0
+        self.cells = 0
+
+    @property
+    def kept_branches(self) -> int:
+        """How many ids are in use."""
+        return sum(node.sequence >= 0 for node in self._nodes())
+
+    def _forget(self) -> None:
+        """Drop seen leaves, least recently used first, until what is remembered is bounded."""
+        if self._seen <= MAX_SEEN:
+            return
+        leaves = [node for node in self._nodes() if not node.children and not node.kept]
+        for leaf in sorted(leaves, key=lambda node: node.used)[: max(1, len(leaves) // 2)]:
+            if leaf.parent is not None:
+                del leaf.parent.children[int(leaf.tokens[0])]
+                self._seen -= len(leaf.tokens)
+
+    def _nodes(self) -> Iterator[Node]:
+        stack = list(self._root.children.values())
+        while stack:
+            node = stack.pop()
+            yield node
+            stack.extend(node.children.values())
