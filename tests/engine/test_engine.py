@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -265,6 +266,21 @@ def test_sequential_jobs_find_their_instruction_kept(make_yard: Callable[..., An
     cached = [yard.done[str(at)]["usage"]["cached_tokens"] for at in range(4)]
     assert cached[:2] == [0, 0]
     assert min(cached[2:]) > 60
+
+
+@pytest.mark.parametrize("unified", [True, False])
+def test_a_conversation_is_computed_once(make_yard: Callable[..., Any], unified: bool) -> None:
+    yard = make_yard(kv_unified=unified, n_slots=2)
+    messages = user("Which board is next?")
+    for turn in range(4):
+        yard.submit(str(turn), messages=messages, sampling={"max_tokens": 6})
+        text = yard.run()[str(turn)]["text"]
+        messages = [*messages, {"role": "assistant", "content": text}, *user(f"and after that, {turn}?")]
+    usage = [yard.done[str(turn)]["usage"] for turn in range(4)]
+    assert usage[0]["cached_tokens"] == 0
+    # from the second turn on everything before is in memory, its last answer too, but for the seams
+    for before, now in pairwise(usage[1:]):
+        assert now["cached_tokens"] >= before["prompt_tokens"] + 4
 
 
 def test_the_source_of_a_prefix_may_be_cancelled_meanwhile(make_yard: Callable[..., Any]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from workers.engine.memory import Memory
-from workers.engine.prefix_tree import MAX_SEEN, MIN_SHARED, PrefixTree, common_length
+from workers.engine.prefix_tree import AGE_AFTER, MAX_SEEN, MIN_SHARED, PrefixTree, common_length
 
 LONG = np.arange(100, dtype=np.int32)
 
@@ -107,6 +107,20 @@ def test_what_a_running_sequence_uses_is_not_evicted() -> None:
     tree.unpin(match.node)
     assert tree.pinned_cells == 0
     assert tree.evict() is not None
+
+
+def test_a_beginning_of_many_prompts_does_not_go_for_one_of_few() -> None:
+    tree = PrefixTree((8,), 1000)
+    for rest in (1, 2, 3):
+        tree.see(prompt(30, rest=rest))
+    tree.grow(LONG[:30])
+    assert tree.passes(LONG[:30]) == 3
+    assert tree.passes(LONG[:40]) == 0
+    assert tree.evict(rarer_than=3) is None
+    for at in range(AGE_AFTER):
+        tree.see(np.full(20, 5000 + at, np.int32))
+    assert tree.passes(LONG[:30]) == 1
+    assert tree.evict(rarer_than=2) is not None
 
 
 def test_what_was_seen_is_bounded() -> None:

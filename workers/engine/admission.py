@@ -65,10 +65,15 @@ class Admission:
     def give_way(self, one: Sequence) -> None:
         """Send one back to the head of its line. Its tokens stay, and their cells while there is room."""
         if self._shares and one.computed:
-            self._memory.keep(one.slot, one.known(one.computed))
+            self._memory.keep(one.slot, one.known(one.computed), needed=True)
         self._waiting.push_back(one.request.id, one.request.priority, self._out(one))
         one.gave_way += 1
         self.retreats += 1
+
+    def keep_history(self, one: Sequence) -> None:
+        """A conversation is over for now: what is in memory of it serves its next turn."""
+        if self._shares and one.request.conversation:
+            self._memory.keep(one.slot, one.known(one.computed), needed=True)
 
     def put_back(self) -> None:
         """Send everybody back, with nothing in memory any more."""

@@ -293,6 +293,7 @@ class Engine:
 
     def _finish(self, one: Sequence, reason: str) -> None:
         completion = text_completion(one, reason, self._runtime.info, self._progress, self._clock())
+        self._admission.keep_history(one)
         self._leave(one)
         self._done(one, completion.to_frame())
 

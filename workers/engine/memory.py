@@ -118,8 +118,8 @@ class Memory:
             dropped = True
         return dropped
 
-    def _evict(self) -> bool:
-        eviction = self._tree.evict()
+    def _evict(self, rarer_than: int | None = None) -> bool:
+        eviction = self._tree.evict(rarer_than)
         if eviction is not None:
             self._cells.remove(eviction.sequence, eviction.start)
         return eviction is not None
@@ -143,13 +143,18 @@ class Memory:
         self._copy(match.sequence, slot, match.length)
         self._pin(slot, match.node, match.length)
 
-    def keep(self, slot: int, tokens: Tokens) -> bool:
-        """Keep a slot's first tokens, which are in memory. From now on the slot shares them with the tree."""
+    def keep(self, slot: int, tokens: Tokens, *, needed: bool = False) -> bool:
+        """Keep a slot's first tokens, which are in memory. From now on the slot shares them with the tree.
+
+        Where there is no room for them, one with which fewer prompts began goes; where they are `needed`,
+        any.
+        """
         known = self._tree.match_length(tokens)
         if not self._tree.worth_keeping(len(tokens), known):
             return False
+        passes = None if needed else self._tree.passes(tokens)
         while not self._tree.fits(len(tokens) - known):
-            if not self._evict():
+            if not self._evict(passes):
                 return False
         growth = self._tree.grow(tokens)
         if growth is None:

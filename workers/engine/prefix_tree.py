@@ -22,6 +22,8 @@ Tokens = npt.NDArray[np.int32]
 
 MIN_SHARED: Final = 8
 """Shorter beginnings cost more to look up and copy than to compute again."""
+AGE_AFTER: Final = 512
+"""Prompts after which the count of each node's prompts is halved, so that yesterday's task makes room."""
 MAX_SEEN: Final = 1 << 16
 """Tokens of seen runs that are remembered; the least recently used leaves are forgotten beyond."""
 
@@ -46,6 +48,8 @@ class Node:
     sequence: int = -1
     """The id that holds everything down to here; -1 where a node below has it, or nothing is kept."""
     pins: int = 0
+    passes: int = 0
+    """How many prompts began with everything down to here, older ones counted less."""
     used: int = 0
 
     @property
@@ -101,6 +105,7 @@ class PrefixTree:
         self._root = Node(np.empty(0, np.int32), 0, None, kept=True)
         self._clock = 0
         self._seen = 0
+        self._prompts = 0
         self.cells = 0
         """Cells of all kept nodes."""
 
@@ -120,6 +125,14 @@ class PrefixTree:
         if length < len(prompt):
             node = self._branch(self._split(node, length), prompt[length:])
         self._touch(node)
+        at: Node | None = node
+        while at is not None:
+            at.passes += 1
+            at = at.parent
+        self._prompts += 1
+        if self._prompts % AGE_AFTER == 0:
+            for each in self._nodes():
+                each.passes //= 2
         self._forget()
         return length
 
@@ -153,6 +166,11 @@ class PrefixTree:
     def match_length(self, tokens: Tokens) -> int:
         """How many leading `tokens` are in memory, all of which may count."""
         return self._walk(tokens, kept_only=True)[1]
+
+    def passes(self, tokens: Tokens) -> int:
+        """How many prompts began with all of `tokens`."""
+        node, length = self._walk(tokens, kept_only=False)
+        return node.passes if length == len(tokens) else 0
 
     @property
     def pinned_cells(self) -> int:
@@ -219,6 +237,7 @@ class PrefixTree:
         if parent is None:
             raise ValueError("the root cannot be split")
         upper = Node(node.tokens[:cut], depth, parent, kept=node.kept, pins=node.pins, used=node.used)
+        upper.passes = node.passes
         parent.children[int(upper.tokens[0])] = upper
         upper.children[int(node.tokens[cut])] = node
         node.tokens, node.parent = node.tokens[cut:], upper
@@ -242,9 +261,15 @@ class PrefixTree:
 
     # ---- shrinking -----------------------------------------------------------------------------------------
 
-    def evict(self) -> Eviction | None:
-        """Give up the least recently used run that nobody uses; None when there is none."""
-        tips = [node for node in self._nodes() if node.sequence >= 0 and not node.pins]
+    def evict(self, rarer_than: int | None = None) -> Eviction | None:
+        """Give up the least recently used run that nobody uses; None when there is none, or none with which
+        fewer than `rarer_than` prompts began.
+        """
+        tips = [
+            node
+            for node in self._nodes()
+            if node.sequence >= 0 and not node.pins and (rarer_than is None or node.passes < rarer_than)
+        ]
         tip = min(tips, key=lambda node: node.used, default=None)
         if tip is None:
             return None

@@ -105,6 +105,11 @@ class EngineRequest:
         """Whether somebody waits for the answer."""
         return self.priority <= LOWEST_INTERACTIVE
 
+    @property
+    def conversation(self) -> bool:
+        """Whether there were turns before this one, so that more may follow."""
+        return self.messages is not None and any(one.role == "assistant" for one in self.messages)
+
     @classmethod
     def parse(cls, frame: Any) -> EngineRequest:
         """Read a port frame. Raises EngineError with the field at fault."""

@@ -67,12 +67,14 @@ class Model:
         """Read the model's own description."""
         template = c.llama_model_chat_template(self._pointer, None)
         recurrent = bool(c.llama_model_is_recurrent(self._pointer) or c.llama_model_is_hybrid(self._pointer))
+        # a sliding window forgets the cells behind it, so a beginning is not whole for long
+        slides = int(c.llama_model_n_swa(self._pointer)) > 0
         return ModelFacts(
             n_vocab=self.vocabulary.size,
             n_ctx_train=int(c.llama_model_n_ctx_train(self._pointer)),
             n_params=int(c.llama_model_n_params(self._pointer)),
             chat_template=template.decode("utf-8", "replace") if template else None,
-            copies_prefixes=not recurrent,
+            copies_prefixes=not recurrent and not slides,
         )
 
     def close(self) -> None:
