@@ -25,6 +25,8 @@ class ModelFacts:
     chat_template: str | None
     copies_prefixes: bool
     """Whether a leading part of one sequence's memory can be given to another one."""
+    rewinds: bool
+    """Whether a sequence can forget its last tokens alone."""
 
 
 class Model:
@@ -75,6 +77,7 @@ class Model:
             n_params=int(c.llama_model_n_params(self._pointer)),
             chat_template=template.decode("utf-8", "replace") if template else None,
             copies_prefixes=not recurrent and not slides,
+            rewinds=not recurrent,
         )
 
     def close(self) -> None:
