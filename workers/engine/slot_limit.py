@@ -1,0 +1,54 @@
+"""How many sequences may be in flight, so that jobs finish within the model's P99 target.
+
+Additive increase, multiplicative decrease (Chiu and Jain 1989), one decision for each window of as many
+finished jobs as may be in flight: one more sequence after a window within the target, 0.7 times as many
+after one that is not. The jobs in flight when the limit falls were slowed by the old one; as many as that
+are not judged.
+
+It knows numbers only: no clock, no jobs.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+DECREASE: Final = 0.7
+LATE_SHARE: Final = 0.01
+"""A P99 target is kept while no more than this share of the jobs is late."""
+
+
+class SlotLimit:
+    """A bound between 1 and `n_slots`. Without a target it stays at `n_slots`."""
+
+    def __init__(self, n_slots: int, target_p99_s: float | None = None) -> None:
+        self._n_slots = n_slots
+        self._target = target_p99_s
+        self._count = 0
+        self._late = 0
+        self._settling = 0
+        self.limit = n_slots
+
+    def finished(self, latency_s: float) -> bool:
+        """Note a job that took `latency_s` seconds from its slot to its end; True when the limit changed by
+        it.
+
+        Time in the waiting line is no reason for fewer sequences (it would grow by that), so it is not part
+        of `latency_s`; nor does a job count that gave its slot up in between.
+        """
+        if self._target is None:
+            return False
+        if self._settling:
+            self._settling -= 1
+            return False
+        self._count += 1
+        self._late += latency_s > self._target
+        if self._count < self.limit:
+            return False
+        before = self.limit
+        if self._late > LATE_SHARE * self._count:
+            self.limit = max(1, int(DECREASE * before))
+            self._settling = before
+        else:
+            self.limit = min(self._n_slots, before + 1)
+        self._count = self._late = 0
+        return self.limit != before
