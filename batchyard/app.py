@@ -10,11 +10,13 @@ from batchyard.settings import Settings
 UNACKED = "batchyard:unacked"
 
 
-def make_app(settings: Settings, name: str = "batchyard", **conf: Any) -> Celery:
+def make_app(
+    settings: Settings, name: str = "batchyard", *, interactive_extra: int = 0, **conf: Any
+) -> Celery:
     """A Celery app for one of the yard's roles.
 
     Sets what every role must agree on (transport, JSON, priorities, late acknowledgement, leases);
-    `conf` adds a role's own settings. Nothing is connected yet.
+    `interactive_extra` is the transport's, `conf` adds a role's own settings. Nothing is connected yet.
     """
     app = Celery(name, set_as_current=False)
     app.conf.update(
@@ -36,6 +38,7 @@ def make_app(settings: Settings, name: str = "batchyard", **conf: Any) -> Celery
             "unacked_restore_limit": 1000,
             "unacked_mutex_expire": max(1, int(settings.lease_seconds)),
             "socket_keepalive": True,
+            "interactive_extra": interactive_extra,
         },
         result_backend_transport_options={"retry_policy": {"timeout": 2.0}},
         task_serializer="json",

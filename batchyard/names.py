@@ -9,6 +9,8 @@ ROUTE_QUEUE = "route"
 MODEL_QUEUE_PREFIX = "model."
 
 PRIORITY_STEPS = tuple(range(10))
+INTERACTIVE_PRIORITIES = PRIORITY_STEPS[:3]
+"""Jobs that somebody waits for; they may take the place of others (`interactive` is 0)."""
 PRIORITY_SEPARATOR = "\x06\x16"
 
 RESULT_KEY_PREFIX = "celery-task-meta-"

@@ -8,12 +8,17 @@ found within `IDLE_SECONDS`.
 A message is leased: while its consumer lives it renews the lease, and when the consumer has been silent
 for `visibility_timeout` seconds another restores the message, marked redelivered.
 
+A consumer that holds as many messages as it may (its prefetch count) still looks for interactive ones every
+`PEEK_SECONDS` and takes up to `interactive_extra` of them beyond its count: it can let them go first. It
+looks instead of waiting at the bell, so that an idle consumer, which the bell wakes at once, is before it.
+
 Knows nothing of jobs, but that a task with a final result is not run again.
 """
 
 import base64
 import logging
 import re
+from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
@@ -22,11 +27,12 @@ from kombu.transport import virtual
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
 
-from batchyard.names import RESULT_KEY_PREFIX, bell_key, unprocessable_key
+from batchyard.names import INTERACTIVE_PRIORITIES, RESULT_KEY_PREFIX, bell_key, unprocessable_key
 
 logger = logging.getLogger(__name__)
 
 IDLE_SECONDS = 0.25
+PEEK_SECONDS = 0.02
 UNPROCESSABLE_KEPT = 1000
 
 _TAG = re.compile(rb'"delivery_tag": ?"([^"]+)"')
@@ -78,6 +84,22 @@ redis.call('EXPIRE', KEYS[1], 60)
 class QoS(stock.QoS):
     """Unacknowledged messages of one consumer; they were recorded when they were popped."""
 
+    peek_at = 0.0
+    """When a consumer with all its messages looks for interactive ones again, on the monotonic clock."""
+
+    def can_consume(self) -> bool:
+        """Whether to look for a message, or to read the reply of a look that is under way: what it popped is
+        recorded as ours, and would lose its lease if the count fell meanwhile and left it unread."""
+        return bool(self.channel._in_poll) or self.has_room() or self._may_peek()
+
+    def has_room(self) -> bool:
+        """Whether this consumer may take a message of any priority."""
+        return bool(virtual.QoS.can_consume(self))
+
+    def _may_peek(self) -> bool:
+        held = len(self._delivered) - len(self._dirty)
+        return held < self.prefetch_count + self.channel.interactive_extra and monotonic() >= self.peek_at
+
     def append(self, message: Any, delivery_tag: str) -> None:
         virtual.QoS.append(self, message, delivery_tag)
 
@@ -126,9 +148,15 @@ class Channel(stock.Channel):
 
     QoS = QoS
 
+    interactive_extra = 0
+    """How many interactive messages a consumer may hold beyond its prefetch count."""
+    from_transport_options = (*stock.Channel.from_transport_options, "interactive_extra")
+
     _idle = False
     """Whether the last pop found nothing, so that the next command waits for the bell."""
     _sent_bell = False
+    _peeking = False
+    """Whether the last pop was one for interactive messages alone."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._unacknowledged: set[str] = set()
@@ -145,13 +173,15 @@ class Channel(stock.Channel):
         if not queues:
             return
         connection = self.client.connection
+        self._peeking = not self.qos.has_room()
         self._in_poll = connection
         self._brpop_sent_at = monotonic()
-        self._sent_bell = self._idle
-        if self._idle:
+        self._sent_bell = self._idle and not self._peeking
+        if self._sent_bell:
             connection.send_command("BLPOP", *(bell_key(queue) for queue in queues), IDLE_SECONDS)
             return
-        lists = [(self._q_for_pri(queue, pri), queue) for pri in self.priority_steps for queue in queues]
+        priorities = INTERACTIVE_PRIORITIES if self._peeking else self.priority_steps
+        lists = [(self._q_for_pri(queue, pri), queue) for pri in priorities for queue in queues]
         sources = [word for _, queue in lists for word in (queue, int(queue not in self._unacknowledged))]
         connection.send_command(
             "EVAL", POP, len(lists), *(name for name, _ in lists),
@@ -165,6 +195,9 @@ class Channel(stock.Channel):
             except self.connection_errors:
                 self.client.connection.disconnect()
                 raise
+            if reply is None and self._peeking:
+                self._peek_later()
+                raise stock.Empty()
             if self._sent_bell or reply is None:
                 self._idle = not self._sent_bell
                 raise stock.Empty()
@@ -179,6 +212,12 @@ class Channel(stock.Channel):
         finally:
             self._in_poll = None
             self._flush_brpop_reauth()
+
+    def _peek_later(self) -> None:
+        self.qos.peek_at = monotonic() + PEEK_SECONDS
+        wake = self.connection.wake_after
+        if wake is not None:
+            wake(PEEK_SECONDS)
 
     def _hand_over(self, queue: str, message: bytes) -> bool:
         """Give a message to its consumer. One that is none of Celery's, or that makes its consumer stumble,
@@ -207,8 +246,12 @@ class Transport(stock.Transport):
 
     Channel = Channel
 
+    wake_after: Callable[[float], None] | None = None
+    """Makes the event loop, if there is one, turn once more after so many seconds: nothing else would."""
+
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
         super().register_with_event_loop(connection, loop)
+        self.wake_after = lambda seconds: loop.call_later(seconds, lambda: None)
         cycle = self.cycle
         lease = float(connection.client.transport_options.get("visibility_timeout", 3600))
 

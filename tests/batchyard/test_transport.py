@@ -1,7 +1,9 @@
 """The transport against a real Redis: nothing is between popped and recorded; leases; doorbells."""
 
+import contextlib
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -185,6 +187,111 @@ def test_cancelled_tasks_are_dropped_without_going_to_a_consumer(
     assert taken.headers["id"] == "id-2499"
     assert raw.llen("q") == 0
     assert raw.hlen(UNACKED) == 1
+
+
+Limit = Callable[..., "Limited"]
+
+
+@pytest.fixture
+def limit(settings: Settings) -> Iterator[Limit]:
+    """Makes a limited consumer."""
+    with contextlib.ExitStack() as stack:
+
+        def make(*, count: int, extra: int) -> Limited:
+            app = make_app(settings, interactive_extra=extra)
+            return Limited(stack.enter_context(app.connection_for_read()), count)
+
+        yield make
+
+
+class Limited:
+    """A consumer of `q` with a prefetch count, and with room for interactive messages beyond it."""
+
+    def __init__(self, connection: Connection, count: int) -> None:
+        self.connection = connection
+        self.channel = self.connection.channel()
+        self.channel.basic_qos(prefetch_count=count)
+        self.held: list[Any] = []
+        consumer = Consumer(
+            self.channel, [Queue("q", exchange="", routing_key="q")], on_message=self.held.append,
+            accept=["json"], auto_declare=False,
+        )  # fmt: skip
+        consumer.consume()
+
+    @property
+    def ids(self) -> list[str]:
+        return [message.headers["id"] for message in self.held]
+
+    def take_until(self, count: int) -> None:
+        end = time.monotonic() + 20
+        while len(self.held) < count:
+            assert time.monotonic() < end, f"only {self.ids} came"
+            with contextlib.suppress(TimeoutError):
+                self.connection.drain_events(timeout=0.05)
+
+    def end(self, job_id: str) -> None:
+        self.held.pop(self.ids.index(job_id)).ack()
+
+
+def push(raw: redis.Redis, number: int, priority: int) -> None:
+    raw.lpush(priority_queue("q", priority), message(number, "q", priority))
+
+
+def test_a_full_consumer_takes_a_few_interactive_messages_more_and_no_others(
+    limit: Limit, raw: redis.Redis
+) -> None:
+    limited = limit(count=2, extra=1)
+    for number in range(4):
+        push(raw, number, 6)
+    limited.take_until(2)
+    push(raw, 10, 3)
+    push(raw, 11, 0)
+    push(raw, 12, 2)
+    limited.take_until(3)
+    assert limited.ids == ["id-0", "id-1", "id-11"]
+    assert not limited.channel.qos.can_consume(), "its extra place is taken"
+    limited.end("id-11")
+    limited.take_until(3)
+    assert limited.ids == ["id-0", "id-1", "id-12"]
+    limited.end("id-0")
+    assert not limited.channel.qos.has_room(), "two are held, and the third place is for interactive ones"
+    limited.end("id-1")
+    limited.take_until(2)
+    assert limited.ids == ["id-12", "id-10"]
+    assert raw.llen(priority_queue("q", 6)) == 2
+
+
+def test_without_extra_places_a_full_consumer_looks_for_nothing(limit: Limit, raw: redis.Redis) -> None:
+    limited = limit(count=1, extra=0)
+    push(raw, 0, 6)
+    limited.take_until(1)
+    push(raw, 1, 0)
+    assert not limited.channel.qos.can_consume()
+
+
+def test_a_full_consumer_that_found_nothing_looks_again_later(limit: Limit, raw: redis.Redis) -> None:
+    limited = limit(count=1, extra=1)
+    push(raw, 0, 6)
+    limited.take_until(1)
+    with pytest.raises(TimeoutError):
+        limited.connection.drain_events(timeout=0.01)
+    before = limited.channel.qos.peek_at
+    assert before > 0
+    push(raw, 1, 1)
+    limited.take_until(2)
+    assert limited.ids == ["id-0", "id-1"]
+
+
+def test_a_message_on_its_way_is_read_though_the_count_falls(limit: Limit, raw: redis.Redis) -> None:
+    limited = limit(count=2, extra=0)
+    push(raw, 0, 6)
+    limited.take_until(1)
+    push(raw, 1, 6)
+    limited.connection.transport.cycle.on_poll_start()  # the pop is sent
+    limited.channel.basic_qos(prefetch_count=1)
+    limited.take_until(2)
+    assert limited.ids == ["id-0", "id-1"]
+    assert not limited.channel.qos.can_consume()
 
 
 def test_a_stock_publisher_rings_through_our_transport(settings: Settings, raw: redis.Redis) -> None:
