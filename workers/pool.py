@@ -31,6 +31,7 @@ from batchyard.states import State
 from workers.engine.frames import FrameError
 from workers.engine_process import EngineProcess, Frame
 from workers.pool_job import Delivery, PoolJob, read_body
+from workers.prefetch import Prefetch
 from workers.requests import engine_request, success
 from workers.start import LOAD_SECONDS
 from workers.tasks import Outcome, Outcomes
@@ -83,8 +84,14 @@ class EnginePool(BasePool):
         self._suspects: deque[PoolJob] = deque()
         """Those that an engine died with, to be run alone."""
         self._failed_starts = 0
+        self.prefetch = Prefetch(self.limit)
 
     # -- Celery's side ------------------------------------------------------------------------------
+
+    @property
+    def num_processes(self) -> int:
+        """How many jobs Celery may fetch: the slots that the engine wants used."""
+        return self.prefetch.limit
 
     def register_with_event_loop(self, hub: Any) -> None:
         """Celery calls this at each (re)connection, with a loop that has forgotten everything."""
@@ -259,6 +266,9 @@ class EnginePool(BasePool):
         op = frame["op"]
         if op == "ready":
             self._failed_starts = 0
+            self.prefetch.resize()
+        elif op == "capacity":
+            self.prefetch.resize(frame["slots"])
         elif op == "load_failed":
             logger.error("the engine cannot load its model: %s", frame["error"]["message"])
         elif op in ("done", "failed"):

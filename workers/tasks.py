@@ -18,6 +18,7 @@ from batchyard.errors import JobExpired, YardError
 from batchyard.names import RUN_TASK, model_queue
 from batchyard.result import Result
 from batchyard.settings import Settings
+from workers.prefetch import PrefetchStep
 
 RETRY_BASE_SECONDS = 0.5
 RETRY_CAP_SECONDS = 60.0
@@ -59,6 +60,8 @@ def make_worker_app(settings: Settings, model_name: str, outcomes: Outcomes, n_s
     app = make_app(
         settings,
         "batchyard",
+        # the engine lets an interactive job take the place of the youngest batch job
+        interactive_extra=max(1, n_slots // 4),
         worker_concurrency=n_slots,
         task_default_queue=queue,
         worker_soft_shutdown_timeout=0.0,
@@ -75,6 +78,7 @@ def make_worker_app(settings: Settings, model_name: str, outcomes: Outcomes, n_s
             raise Ignore
         return outcome.result.model_dump(mode="json", exclude_defaults=True, exclude={"state"})
 
+    app.steps["consumer"].add(PrefetchStep)
     app.task(run, bind=True, name=RUN_TASK, resultrepr_maxsize=64, throws=(YardError,))
     return app
 

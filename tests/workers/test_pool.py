@@ -151,6 +151,16 @@ def test_after_a_death_each_runs_alone_and_the_second_death_finds_the_culprit(be
     assert bench.engine.inside == ["new", "newer"]
 
 
+def test_celery_is_asked_for_as_many_jobs_as_the_engine_wants(bench: Bench) -> None:
+    assert bench.pool.num_processes == 4
+    for slots, limit in [(2, 2), (0, 1), (9, 4), (3, 3)]:
+        bench.engine.answers = [{"op": "capacity", "slots": slots}]
+        bench.pool._on_readable()
+        assert bench.pool.num_processes == limit
+    bench.die()
+    assert bench.pool.num_processes == 4, "a new engine begins with all its slots"
+
+
 def test_a_time_limit_of_a_suspect_lets_the_next_one_run(bench: Bench) -> None:
     units = [bench.deliver(job_id, timeout=5.0) for job_id in ("a", "b", "c")]
     bench.die()
