@@ -75,6 +75,20 @@ class ModelEntry(_Entry):
     prefix_cache: Annotated[
         bool, Field(description="Compute the instruction that jobs share once a worker.")
     ] = True
+    step_control: Annotated[
+        bool, Field(description="Keep the targets below, and refuse early what cannot meet its deadline.")
+    ] = True
+    target_step_ms: Annotated[
+        float | None,
+        Field(gt=0, description="Longest step, in ms, while jobs generate: prompts come in shorter chunks."),
+    ] = None
+    target_p99_ms: Annotated[
+        float | None,
+        Field(gt=0, description="Time that 99 % of jobs may spend in a slot, in ms: fewer slots if need be."),
+    ] = None
+    interactive_slowdown: Annotated[
+        float, Field(ge=1, description="How much longer batch jobs may make the steps of interactive ones.")
+    ] = 1.5
     verbose: bool = False
 
 

@@ -93,6 +93,7 @@ class Yard:
         self.done: dict[str, dict[str, Any]] = {}
         self.failed: dict[str, dict[str, Any]] = {}
         self.started: list[str] = []
+        self.others: list[dict[str, Any]] = []
 
     def submit(self, name: str, **request: Any) -> None:
         """Submit a request, greedy unless it says otherwise."""
@@ -125,8 +126,10 @@ class Yard:
                 self.done[event["id"]] = event["completion"]
             elif event["op"] == "failed":
                 self.failed[event["id"]] = event["error"]
-            else:
+            elif event["op"] == "started":
                 self.started.append(event["id"])
+            else:
+                self.others.append(event)
 
 
 @pytest.fixture

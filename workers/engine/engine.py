@@ -23,6 +23,7 @@ from workers.engine.forward import DECODED, MEMORY_FULL, Forward
 from workers.engine.intake import Intake
 from workers.engine.loader import Runtime
 from workers.engine.outcome import Progress, choice_completion, text_completion
+from workers.engine.pacing import Demand, Pacing
 from workers.engine.plan import Burst, Joining, Plan, plan_step
 from workers.engine.running import Running
 from workers.engine.sampler import Logits, log_sum_exp
@@ -62,6 +63,7 @@ class Engine:
             shares=runtime.shares_prefixes,
             n_cells=runtime.n_cells,
         )
+        self._pacing = Pacing(runtime.settings, self._running, runtime.memory, unified=runtime.unified)
         self._paths = PathRunner(runtime.memory, runtime.choice_rows)
         self._forward = Forward(runtime, self._running, self._paths)
         self._progress = Progress()
@@ -87,6 +89,7 @@ class Engine:
             return
         try:
             sequence = self._intake.prepare(frame, self._clock())
+            self._pacing.check_deadline(sequence, self._wall())
         except EngineError as error:
             self._report(name, error)
             return
@@ -108,6 +111,7 @@ class Engine:
         """Counters since the start, and what is in the engine now."""
         return self._progress.frame() | {
             "running": len(self._running),
+            "limit": self._pacing.limit,
             "waiting": len(self._waiting),
             "retreats": self._admission.retreats,
             "free_slots": self._memory.free_slots,
@@ -139,38 +143,46 @@ class Engine:
             self._fail(one, EngineError(DEADLINE_EXCEEDED, "the job's deadline passed before it was done"))
 
     def _admit(self) -> None:
-        for one in self._admission.admit(self._runtime.settings.n_slots):
+        for one in self._admission.admit(self._pacing.limit):
             if not one.marks.started:
                 self._guarded(one, self._begin)
 
     def _begin(self, one: Sequence) -> None:
+        self._pacing.check_deadline(one, self._wall())
         one.marks.started = self._clock()
         one.marks.steps, one.marks.rows = self._progress.steps, self._progress.sequences
         one.begin()
         self._events.append({"op": "started", "id": one.request.id})
 
     def _schedule(self) -> Plan:
-        decoding, joining, bursts = [], [], []
+        demand = self._pacing.bound(self._demand())
+        joining = [each for _, each in demand.joining]
+        plan = plan_step(
+            tuple(sorted(one.slot for one in demand.decoding)),
+            [burst for _, burst in demand.bursts],
+            joining,
+            budget=demand.budget,
+            burst_rows=self._runtime.choice_rows,
+        )
+        served = {slot for slot, _ in plan.chunks}
+        for one in self._running:
+            joins = one.pending and not one.decodes and one.follows is None
+            one.passed += bool(joins) and one.slot not in served
+        return plan
+
+    def _demand(self) -> Demand:
+        demand = Demand([], [], [], self._runtime.budget)
         for one in self._alone() or self._running:
             if one.follows is not None:
                 continue
             if one.decodes:
-                decoding.append(one.slot)
+                demand.decoding.append(one)
             elif one.pending:
-                joining.append(Joining(one.slot, one.request.priority, one.order, one.pending, one.passed))
+                joining = Joining(one.slot, one.request.priority, one.order, one.pending, one.passed)
+                demand.joining.append((one, joining))
             elif one.scoring is not None:
-                bursts.append(Burst(one.slot, self._paths.rows_wanted(one.scoring)))
-        plan = plan_step(
-            tuple(sorted(decoding)),
-            bursts,
-            joining,
-            budget=self._runtime.budget,
-            burst_rows=self._runtime.choice_rows,
-        )
-        served = {slot for slot, _ in plan.chunks}
-        for each in joining:
-            self._running[each.slot].passed += each.slot not in served
-        return plan
+                demand.bursts.append((one, Burst(one.slot, self._paths.rows_wanted(one.scoring))))
+        return demand
 
     def _alone(self) -> list[Sequence]:
         """After a failed decode those who were in it run one at a time, until each has passed one."""
@@ -207,9 +219,11 @@ class Engine:
         while plan is not None:
             began = self._clock()
             code = self._forward.decode(plan)
-            self._progress.busy_s += self._clock() - began
+            seconds = self._clock() - began
+            self._progress.busy_s += seconds
             if code == DECODED:
                 self._progress.count(plan)
+                self._pacing.observe(plan, seconds)
                 return self._forward.advance(plan)
             if code != MEMORY_FULL:
                 self._recover(plan, code)
@@ -298,6 +312,8 @@ class Engine:
         self._done(one, completion.to_frame())
 
     def _done(self, one: Sequence, completion: dict[str, Any]) -> None:
+        if self._pacing.finished(one, completion["finish_reason"], self._clock()):
+            self._events.append({"op": "capacity", "slots": self._pacing.limit})
         self._progress.done += 1
         self._progress.generated += len(one.tokens)
         self._progress.prompts += len(one.prompt)

@@ -2,7 +2,7 @@
 
     frame ──parse──► prompt ──tokenise──► slot ──decode──► sample ──► completion
        request_invalid  template_failed      decode_failed    cancelled
-       choices_invalid  prompt_empty         out_of_memory    deadline_exceeded
+       choices_invalid  prompt_empty         out_of_memory    deadline_exceeded, deadline_unreachable
        schema_invalid   prompt_too_long
        grammar_invalid  images_not_supported
 
@@ -25,6 +25,7 @@ TEMPLATE_FAILED: Final = "template_failed"
 IMAGES_NOT_SUPPORTED: Final = "images_not_supported"
 CANCELLED: Final = "cancelled"
 DEADLINE_EXCEEDED: Final = "deadline_exceeded"
+DEADLINE_UNREACHABLE: Final = "deadline_unreachable"
 DECODE_FAILED: Final = "decode_failed"
 MODEL_FILE_INVALID: Final = "model_file_invalid"
 OUT_OF_MEMORY: Final = "out_of_memory"

@@ -5,6 +5,7 @@ It knows the model's words, template and limits, not who else is running.
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Callable
 from functools import partial
@@ -45,6 +46,7 @@ class Intake:
             max_tokens=min(request.sampling.max_tokens, room),
             order=self._order,
             arrived=now,
+            kind=_kind(request),
             constrain=self._constrain(request),
             scoring=scoring,
         )
@@ -98,3 +100,16 @@ class Intake:
                 remedy="use shorter labels, a grammar, or a transformer model",
             )
         return Scoring(labels, trie, paths)
+
+
+def _kind(request: EngineRequest) -> int:
+    """Requests with one instruction and one output form have answers of like length."""
+    first = request.messages[0] if request.messages else None
+    instruction = first.content if first is not None and first.role == "system" else ""
+    output = request.output
+    form = ""
+    if isinstance(output, SchemaOutput):
+        form = json.dumps(output.schema)
+    elif isinstance(output, GrammarOutput):
+        form = output.grammar
+    return hash((type(output), form, instruction))

@@ -55,6 +55,10 @@ class EngineModel:
     chat_format: str | None = None
     seed: int | None = None
     prefix_cache: bool = True
+    step_control: bool = True
+    target_step_ms: float | None = None
+    target_p99_ms: float | None = None
+    interactive_slowdown: float = 1.5
     verbose: bool = False
 
     @classmethod
@@ -95,6 +99,10 @@ class EngineModel:
             _check_whole("n_cells", self.n_cells, self.n_ctx + 64, 2**28)
             if self.kv_unified is False:
                 raise _wrong("n_cells", "n_cells bounds one pool of cells, and kv_unified is false")
+        for name in ("target_step_ms", "target_p99_ms"):
+            if getattr(self, name) is not None:
+                _check_number(name, getattr(self, name), 0.001, 1e9)
+        _check_number("interactive_slowdown", self.interactive_slowdown, 1.0, 1e6)
         for name in ("n_threads", "n_threads_batch"):
             if getattr(self, name) is not None:
                 _check_whole(name, getattr(self, name), 1, 512)
@@ -110,6 +118,11 @@ class EngineModel:
 def _check_whole(name: str, value: Any, low: int, high: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
         raise _wrong(name, f"{name} must be a whole number from {low} to {high}, not {value!r}")
+
+
+def _check_number(name: str, value: Any, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise _wrong(name, f"{name} must be a number from {low:g} to {high:g}, not {value!r}")
 
 
 def _wrong(name: str, why: str) -> EngineError:

@@ -121,6 +121,7 @@ class Sequence:
         max_tokens: int,
         order: int,
         arrived: float,
+        kind: int = 0,
         constrain: Callable[[], Constraint] | None = None,
         scoring: Scoring | None = None,
     ) -> None:
@@ -134,6 +135,8 @@ class Sequence:
         self.wants_top = request.sampling.logprobs or 0
         self.tokens: list[int] = []
         self.log_probabilities: list[float] = []
+        self.kind = kind
+        """Requests of one kind have answers of like length."""
         self.slot = -1
         """-1 while it waits."""
         self.computed = 0
@@ -156,7 +159,7 @@ class Sequence:
         self._words = words
         self._constrain = constrain
         self._constraint: Constraint | None = None
-        self._max_tokens = max_tokens
+        self.most_tokens = max_tokens
         self._stream = TextStream(request.sampling.stop) if request.sampling.stop else None
         self._top: list[tuple[tuple[str, float], ...]] = []
 
@@ -173,7 +176,12 @@ class Sequence:
     @property
     def most_cells(self) -> int:
         """Cells it can come to use."""
-        return len(self.prompt) + self._max_tokens
+        return len(self.prompt) + self.most_tokens
+
+    @property
+    def drawn(self) -> int:
+        """How many steps gave it a token."""
+        return len(self.tokens)
 
     @property
     def decodes(self) -> bool:
@@ -261,7 +269,7 @@ class Sequence:
                 return STOP
         if self._constraint is not None and self._may_end(self._constraint, token):
             return STOP
-        return LENGTH if len(self.tokens) >= self._max_tokens else None
+        return LENGTH if len(self.tokens) >= self.most_tokens else None
 
     def _may_end(self, constraint: Constraint, token: int) -> bool:
         # most tokens cannot close a document: only those that can are worth a call

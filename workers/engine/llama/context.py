@@ -114,7 +114,10 @@ class Context:
         """
         if not 1 <= n_rows <= self.batch.capacity:
             raise ValueError(f"{n_rows} rows do not fit a batch of {self.batch.capacity}")
-        return int(c.llama_decode(self._pointer, self.batch.struct(n_rows)))
+        code = int(c.llama_decode(self._pointer, self.batch.struct(n_rows)))
+        # a GPU may still be at it: who measures a decode measures all of it
+        c.llama_synchronize(self._pointer)
+        return code
 
     def last_errors(self) -> str:
         """What llama.cpp said about the last failures."""
