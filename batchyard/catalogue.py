@@ -89,6 +89,14 @@ class ModelEntry(_Entry):
     interactive_slowdown: Annotated[
         float, Field(ge=1, description="How much longer batch jobs may make the steps of interactive ones.")
     ] = 1.5
+    jump_forward: Annotated[
+        bool,
+        Field(description="Append what a schema or grammar forces without asking the model for it."),
+    ] = True
+    json_whitespace: Annotated[
+        bool,
+        Field(description="Allow spaces and line ends between the parts of JSON; false is compact JSON."),
+    ] = False
     verbose: bool = False
 
 

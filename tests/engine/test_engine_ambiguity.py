@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from workers.engine.errors import EngineError
@@ -34,42 +33,84 @@ NODE = {
     "$ref": "#/$defs/node",
 }
 
+COUNTS_IN_COUNTS = "root ::= x{1500,2000}\nx ::= y{1,2000}\ny ::= z{1,2000}\nz ::= [ab]{1,2000}"
+
+
+def read(runtime: Any, grammar: str, text: bytes) -> Any:
+    state = runtime.grammars.begin(grammar)
+    pieces = runtime.vocabulary.pieces
+    for byte in text:
+        token = pieces.index(bytes([byte]))
+        assert state.allows(token)
+        state.accept(token)
+    return state
+
 
 @pytest.mark.parametrize(
-    ("grammar", "unit"),
+    ("grammar", "opening", "closing"),
     [
-        ('root ::= "a" root "b" | "a" root "c"', b"a"),
-        (compile_schema(NODE).grammar, b'{"left":'),
+        ('root ::= "a" root "b" | "a" root "c" | "x"', b"a", b"b"),
+        (
+            compile_schema(
+                NODE | {"$defs": {"node": {"anyOf": [*NODE["$defs"]["node"]["anyOf"], {"type": "null"}]}}}
+            ),
+            b'{"left":',
+            b',"op":"-"}',
+        ),
     ],
 )
-def test_a_text_of_too_many_readings_is_given_up(load_tiny: Any, grammar: str, unit: bytes) -> None:
+def test_a_text_of_a_trillion_readings_costs_no_more_than_its_length(
+    load_tiny: Any, grammar: str, opening: bytes, closing: bytes
+) -> None:
     runtime = load_tiny()
-    state = runtime.make_grammar(grammar)
-    pieces = runtime.vocabulary.pieces
+    middle = b"x" if opening == b"a" else b"null"
+    walk = runtime.grammars.compile(grammar)
+    assert read(runtime, grammar, opening * 10 + middle + closing * 10).complete
+    small = walk.automaton.weight
+    assert read(runtime, grammar, opening * 40 + middle + closing * 40).complete
+    assert walk.automaton.weight < 20 * small
+
+
+def test_a_text_of_too_many_places_is_given_up(load_tiny: Any) -> None:
     with pytest.raises(EngineError, match="ambiguous") as caught:
-        for byte in unit * 40:
-            token = pieces.index(bytes([byte]))
-            assert state.allows(token)
-            state.accept(token)
-    assert caught.value.code == "grammar_invalid"
-    state.close()
+        read(load_tiny(), COUNTS_IN_COUNTS, b"a" * 2000)
+    assert (caught.value.code, caught.value.field) == ("grammar_invalid", "output")
+    assert caught.value.remedy
+
+
+def test_a_text_too_deep_in_rules_is_given_up(load_tiny: Any) -> None:
+    grammar = 'root ::= "(" root ")" | "x"'
+    assert read(load_tiny(), grammar, b"(" * 1000 + b"x" + b")" * 1000).complete
+    with pytest.raises(EngineError, match="too deep"):
+        read(load_tiny(), grammar, b"(" * 5000)
+
+
+def test_the_same_text_fails_at_the_same_place_however_much_is_remembered(load_tiny: Any) -> None:
+    runtime = load_tiny()
+    lengths = set()
+    for _ in range(2):
+        state = runtime.grammars.begin(COUNTS_IN_COUNTS)
+        token = runtime.vocabulary.pieces.index(b"a")
+        taken = 0
+        with pytest.raises(EngineError):
+            while taken < 2000:
+                state.accept(token)
+                taken += 1
+        lengths.add(taken)
+    assert len(lengths) == 1
 
 
 def test_a_long_list_of_alternatives_is_not_ambiguous(load_tiny: Any) -> None:
     runtime = load_tiny()
-    state = runtime.make_grammar(compile_schema({"enum": [f"value {at}" for at in range(2000)]}).grammar)
-    every = np.arange(len(runtime.vocabulary.pieces), dtype=np.int32)
-    for byte in b'"value 7"':
-        token = runtime.vocabulary.pieces.index(bytes([byte]))
-        assert state.allowed(every)[token]
-        state.accept(token)
-    state.close()
+    grammar = compile_schema({"enum": [f"value {at}" for at in range(8_000)]})
+    assert not read(runtime, grammar, b'"value 77').complete
+    assert read(runtime, grammar, b'"value 777"').complete
 
 
 def test_the_neighbour_of_an_ambiguous_grammar_is_answered(yard: Any) -> None:
-    output = {"type": "grammar", "grammar": 'root ::= "a" root "b" | "a" root "c"'}
+    output = {"type": "grammar", "grammar": COUNTS_IN_COUNTS}
     yard.submit(
-        "bad", messages=[{"role": "user", "content": "x"}], output=output, sampling={"max_tokens": 99}
+        "bad", messages=[{"role": "user", "content": "x"}], output=output, sampling={"max_tokens": 200}
     )
     yard.submit("good", messages=[{"role": "user", "content": "x"}])
     assert set(yard.run()) == {"good"}

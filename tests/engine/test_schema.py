@@ -108,8 +108,8 @@ CASES: list[tuple[Any, list[Any], list[Any]]] = [
 
 
 def accepts(runtime: Any, grammar: str, text: str) -> bool:
-    """Whether llama.cpp's grammar derives exactly `text`, fed byte by byte."""
-    state = runtime.make_grammar(grammar)
+    """Whether the grammar derives exactly `text`, fed byte by byte."""
+    state = runtime.grammars.begin(grammar)
     by_piece = {piece: token for token, piece in reversed(list(enumerate(runtime.vocabulary.pieces)))}
     for byte in text.encode():
         token = by_piece[bytes([byte])]
@@ -133,18 +133,21 @@ def runtime(f32_model: Any, notebook: Any) -> Any:
 def test_the_grammar_says_what_the_schema_says(
     runtime: Any, schema: Any, good: list[Any], bad: list[Any]
 ) -> None:
-    grammar = compile_schema(schema).grammar
+    compact, spaced = compile_schema(schema), compile_schema(schema, whitespace=True)
     for document in good:
         jsonschema.validate(document, schema)
-        for text in (
-            json.dumps(document, ensure_ascii=False, separators=(",", ":")),
-            json.dumps(document, ensure_ascii=False),
-        ):
-            # a fixed value has one spelling only
-            if "enum" not in json.dumps(schema) or " " not in text:
-                assert accepts(runtime, grammar, text), text
+        text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+        assert accepts(runtime, compact, text), text
+        assert accepts(runtime, spaced, text), text
+        wide = json.dumps(document, ensure_ascii=False)
+        # a fixed value has one spelling only
+        if "enum" not in json.dumps(schema) or wide == text:
+            assert accepts(runtime, spaced, wide), wide
+            assert accepts(runtime, compact, wide) == (wide == text), wide
     for document in bad:
-        assert not accepts(runtime, grammar, json.dumps(document, ensure_ascii=False)), document
+        assert not accepts(runtime, spaced, json.dumps(document, ensure_ascii=False)), document
+        text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+        assert not accepts(runtime, compact, text), document
 
 
 @pytest.mark.parametrize(("schema", "good", "bad"), CASES, ids=[json.dumps(case[0])[:60] for case in CASES])
@@ -172,20 +175,35 @@ def test_whatever_random_weights_write_is_valid(
 
 
 @pytest.mark.parametrize(
-    ("schema", "closers"),
+    ("schema", "document", "ends"),
     [
-        ({"type": "object"}, {b"}"}),
-        (TREE, {b"}"}),
-        ({"enum": ["a", True, None]}, {b'"', b"e", b"l"}),
-        ({"type": ["array", "string"]}, {b"]", b'"'}),
-        ({"type": "integer"}, set()),
-        ({"enum": ["a", 1]}, set()),
-        (True, set()),
-        ({"anyOf": [{"type": "object"}, {"type": "number"}]}, set()),
+        ({"type": "object"}, "{}", True),
+        (TREE, '{"v":1,"kids":[]}', True),
+        ({"enum": ["a", True, None]}, "true", True),
+        ({"enum": ["a", True, None]}, '"a"', True),
+        ({"type": ["array", "string"]}, "[1]", True),
+        ({"type": "integer"}, "12", False),
+        ({"enum": ["a", 1]}, "1", True),
+        ({"enum": ["a", 1, 12]}, "1", False),
+        (True, "null", True),
+        ({"anyOf": [{"type": "object"}, {"type": "number"}]}, "0", False),
     ],
 )
-def test_documents_that_end_visibly(schema: Any, closers: set[bytes]) -> None:
-    assert compile_schema(schema).closers == closers
+def test_a_document_is_over_where_nothing_can_follow(
+    runtime: Any, schema: Any, document: str, ends: bool
+) -> None:
+    state = runtime.grammars.begin(compile_schema(schema))
+    for byte in document.encode():
+        assert not state.complete
+        state.accept(runtime.vocabulary.pieces.index(bytes([byte])))
+    assert state.may_end
+    assert state.complete == ends
+
+
+def test_a_long_string_keeps_its_bound(runtime: Any) -> None:
+    grammar = compile_schema({"type": "string", "maxLength": 4000})
+    assert accepts(runtime, grammar, '"' + "x" * 4000 + '"')
+    assert not accepts(runtime, grammar, '"' + "x" * 4001 + '"')
 
 
 REFUSED: list[tuple[Any, str]] = [

@@ -12,7 +12,6 @@ import pytest
 
 from workers.engine.document import read_document
 from workers.engine.errors import EngineError
-from workers.engine.grammar import check_grammar
 from workers.engine.pattern import pattern_to_gbnf
 from workers.engine.schema import compile_schema
 from workers.engine.schema_leaves import PRIMITIVES
@@ -32,8 +31,7 @@ def runtime(f32_model: Any, notebook: Any) -> Any:
 
 
 def accepts(runtime: Any, grammar: str, text: str) -> bool:
-    check_grammar(grammar)
-    state = runtime.make_grammar(grammar)
+    state = runtime.grammars.begin(grammar)
     by_piece = {piece: token for token, piece in reversed(list(enumerate(runtime.vocabulary.pieces)))}
     for byte in text.encode():
         if not state.allows(by_piece[bytes([byte])]):
@@ -98,7 +96,7 @@ def test_parts_that_would_loosen_each_other_are_refused(schema: Any, why: str) -
 
 def test_what_stands_beside_a_reference_holds(runtime: Any) -> None:
     schema = {"allOf": [{"$ref": "#/$defs/s", "maxLength": 2}], "$defs": {"s": {"type": "string"}}}
-    grammar = compile_schema(schema).grammar
+    grammar = compile_schema(schema)
     assert accepts(runtime, grammar, '"ab"')
     assert not accepts(runtime, grammar, '"abc"')
 

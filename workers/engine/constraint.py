@@ -84,22 +84,21 @@ class Grammars:
 
     def __init__(self, words: Words) -> None:
         self._words = words
-        self._trie: TokenTrie | None = None
+        self._trie = TokenTrie(words.pieces, words.end_tokens)
         self._walks: OrderedDict[str, TokenWalk] = OrderedDict()
 
-    def begin(self, grammar: str) -> Constraint:
-        """A new text under a GBNF grammar. Raises EngineError (grammar_invalid)."""
+    def compile(self, grammar: str) -> TokenWalk:
+        """A GBNF grammar, compiled or remembered. Raises EngineError (grammar_invalid)."""
         walk = self._walks.get(grammar)
         if walk is None:
-            walk = self._walks[grammar] = self._compile(grammar)
+            walk = TokenWalk(Automaton(check_grammar(grammar)), self._trie, self._words.pieces)
+            self._walks[grammar] = walk
         self._walks.move_to_end(grammar)
         weight = sum(one.automaton.weight for one in self._walks.values())
         while len(self._walks) > 1 and (weight > _MOST_WEIGHT or len(self._walks) > _MOST_GRAMMARS):
             weight -= self._walks.popitem(last=False)[1].automaton.weight
-        return Constraint(walk, self._words)
+        return walk
 
-    def _compile(self, grammar: str) -> TokenWalk:
-        if self._trie is None:
-            # most models are never asked for a grammar, and a large vocabulary takes a second
-            self._trie = TokenTrie(self._words.pieces, self._words.end_tokens)
-        return TokenWalk(Automaton(check_grammar(grammar)), self._trie, self._words.pieces)
+    def begin(self, grammar: str) -> Constraint:
+        """A new text under a grammar."""
+        return Constraint(self.compile(grammar), self._words)

@@ -151,8 +151,10 @@ class Engine:
         self._pacing.check_deadline(one, self._wall())
         one.marks.started = self._clock()
         one.marks.steps, one.marks.rows = self._progress.steps, self._progress.sequences
-        one.begin()
+        reason = one.begin()
         self._events.append({"op": "started", "id": one.request.id})
+        if reason is not None:
+            self._finish(one, reason)
 
     def _schedule(self) -> Plan:
         demand = self._pacing.bound(self._demand())
@@ -294,7 +296,7 @@ class Engine:
         token = one.draw(row, best)
         if one.wants_top and token not in self._runtime.vocabulary.end_tokens:
             one.note_top(row)
-        reason = one.take(token, float(row[token]) - normaliser)
+        reason = one.take(token, float(row[token]) - normaliser) or one.jump()
         if reason is not None:
             self._finish(one, reason)
 
@@ -333,7 +335,6 @@ class Engine:
     def _leave(self, one: Sequence) -> None:
         del self._known[one.request.id]
         self._deadlines.pop(one.request.id, None)
-        one.close()
         if one.slot >= 0:
             self._running.remove(one)
             self._memory.release_slot(one.slot)

@@ -18,7 +18,8 @@ Ranges = tuple[tuple[int, int], ...]
 LARGEST: Final = 0x10FFFF
 _MAX_BYTES: Final = 512 * 1024
 _MAX_DEPTH: Final = 64
-_MAX_REPEAT: Final = 65_536
+MAX_REPEAT: Final = 65_536
+"""The largest count of a repetition."""
 _NAME: Final = re.compile(r"[a-zA-Z0-9-]+")
 _SPACE: Final = re.compile(r"(?:[ \t]|#[^\r\n]*)+")
 _SPACE_OR_LINES: Final = re.compile(r"(?:[ \t\r\n]|#[^\r\n]*)+")
@@ -242,8 +243,8 @@ class _Parser:
     def _number(self) -> int:
         digits = self._match(_NUMBER, "a number").lstrip("0") or "0"
         # Python itself refuses to read numbers of thousands of digits
-        if len(digits) > len(str(_MAX_REPEAT)) or int(digits) > _MAX_REPEAT:
-            raise self._error(f"a repetition count is above {_MAX_REPEAT}")
+        if len(digits) > len(str(MAX_REPEAT)) or int(digits) > MAX_REPEAT:
+            raise self._error(f"a repetition count is above {MAX_REPEAT}")
         return int(digits)
 
     def _add(self, alternatives: list[list[Symbol]]) -> str:

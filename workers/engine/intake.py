@@ -12,13 +12,12 @@ from functools import partial
 from typing import Any
 
 from workers.engine.choices import LabelTrie
-from workers.engine.errors import CHOICES_INVALID, GRAMMAR_INVALID, PROMPT_TOO_LONG, EngineError
-from workers.engine.grammar import check_grammar
+from workers.engine.constraint import Constraint
+from workers.engine.errors import CHOICES_INVALID, PROMPT_TOO_LONG, EngineError
 from workers.engine.loader import Runtime
 from workers.engine.request import ChoicesOutput, EngineRequest, GrammarOutput, SchemaOutput
 from workers.engine.schema import compile_schema
-from workers.engine.sequence import Constraint, Scoring, Sequence
-from workers.engine.utf8 import Utf8Gate
+from workers.engine.sequence import Scoring, Sequence
 
 
 class Intake:
@@ -49,25 +48,20 @@ class Intake:
             kind=_kind(request),
             constrain=self._constrain(request),
             scoring=scoring,
+            jumps=self._runtime.settings.jump_forward,
         )
 
     def _constrain(self, request: EngineRequest) -> Callable[[], Constraint] | None:
-        """Check the output's grammar now; what it returns has llama.cpp parse it."""
+        """Compile the output's grammar now; what it returns begins a text under it."""
         output = request.output
         if isinstance(output, SchemaOutput):
-            compiled = compile_schema(output.schema)
-            return partial(self._constrained, compiled.grammar, compiled.closers)
-        if isinstance(output, GrammarOutput):
-            check_grammar(output.grammar)
-            return partial(self._constrained, output.grammar, frozenset())
-        return None
-
-    def _constrained(self, grammar: str, closers: frozenset[bytes]) -> Constraint:
-        try:
-            state = self._runtime.make_grammar(grammar)
-        except ValueError as error:
-            raise EngineError(GRAMMAR_INVALID, str(error), field="output") from error
-        return Constraint(state, Utf8Gate(self._runtime.utf8), closers)
+            grammar = compile_schema(output.schema, whitespace=self._runtime.settings.json_whitespace)
+        elif isinstance(output, GrammarOutput):
+            grammar = output.grammar
+        else:
+            return None
+        self._runtime.grammars.compile(grammar)
+        return partial(self._runtime.grammars.begin, grammar)
 
     def _scoring(self, request: EngineRequest, room: int) -> Scoring | None:
         if not isinstance(request.output, ChoicesOutput):

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from workers.engine.constraint import Grammars
 from workers.engine.environment import choose_threads
 from workers.engine.gguf_file import GgufHeader, read_header
 from workers.engine.llama.build import build_name, offloads_to_gpu, system_info
 from workers.engine.llama.context import Context, ContextShape
-from workers.engine.llama.grammar import GrammarState
 from workers.engine.llama.log import Log
 from workers.engine.llama.model import Model
 from workers.engine.llama.vocabulary import Vocabulary
@@ -25,7 +25,6 @@ from workers.engine.notebook import Notebook, file_identity, sha256_of
 from workers.engine.prefix_tree import MIN_SHARED
 from workers.engine.prompt import PromptBuilder
 from workers.engine.smoke import SMOKE_OK, prove
-from workers.engine.utf8 import Utf8Table
 
 _FORKS: Final = 32
 _SMALL_MODEL_BYTES: Final = 256 * 1024 * 1024
@@ -39,7 +38,7 @@ class Runtime:
     settings: EngineModel
     context: Context
     vocabulary: Vocabulary
-    utf8: Utf8Table
+    grammars: Grammars
     prompts: PromptBuilder
     memory: Memory
     capacity: int
@@ -50,7 +49,6 @@ class Runtime:
     budget: int
     choice_rows: int
     info: dict[str, Any]
-    make_grammar: Callable[[str], GrammarState]
     close: Callable[[], None]
 
 
@@ -93,7 +91,7 @@ def load(settings: EngineModel, *, notebook: Notebook | None = None) -> Runtime:
         settings=settings,
         context=context,
         vocabulary=model.vocabulary,
-        utf8=Utf8Table(model.vocabulary.pieces, model.vocabulary.end_tokens),
+        grammars=Grammars(model.vocabulary),
         prompts=prompts,
         memory=Memory(
             context,
@@ -113,7 +111,6 @@ def load(settings: EngineModel, *, notebook: Notebook | None = None) -> Runtime:
         budget=shape.n_batch - _CHOICE_ROWS,
         choice_rows=_CHOICE_ROWS,
         info=sizes | _identity(settings, header, model, notebook),
-        make_grammar=lambda text: GrammarState(model, text),
         close=close,
     )
 

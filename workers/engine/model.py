@@ -59,6 +59,8 @@ class EngineModel:
     target_step_ms: float | None = None
     target_p99_ms: float | None = None
     interactive_slowdown: float = 1.5
+    jump_forward: bool = True
+    json_whitespace: bool = False
     verbose: bool = False
 
     @classmethod

@@ -2,18 +2,19 @@
 
 What cannot be enforced while tokens are drawn is refused by name, instead of being ignored and found out
 later. The grammar may be stricter than the schema: properties come in the schema's order, undeclared ones
-do not come. It knows JSON Schema and GBNF, not models.
+do not come. Without `whitespace` the text is compact: what is left to choose are its values, and everything
+between them can be written without asking the model. It knows JSON Schema and GBNF, not models.
 """
 
 from __future__ import annotations
 
 import functools
 import json
-from dataclasses import dataclass
 from typing import Any, Final
 
 from workers.engine.document import DocumentCheck
 from workers.engine.errors import SCHEMA_INVALID, EngineError
+from workers.engine.gbnf import MAX_REPEAT
 from workers.engine.grammar import check_grammar
 from workers.engine.schema_algebra import ANNOTATIONS, disjoint, kinds_of, merge
 from workers.engine.schema_check import check_schema, resolve
@@ -24,31 +25,16 @@ _REFUSED: Final = (
     "propertyNames", "contains", "multipleOf", "$dynamicRef", "$recursiveRef",
     "unevaluatedProperties", "unevaluatedItems",
 )  # fmt: skip
-_LONGEST_ARRAY: Final = 1000
 _MOST_PARTS: Final = 100
 _LONGEST_SCHEMA: Final = 128 * 1024
 _LONGEST_EXPANSION: Final = 4 * 1024 * 1024
-_CLOSERS: Final = {
-    "object": frozenset("}"),
-    "array": frozenset("]"),
-    "string": frozenset('"'),
-    "boolean": frozenset("e"),
-    "null": frozenset("l"),
-}
 
 
-@dataclass(frozen=True, slots=True)
-class CompiledSchema:
-    """The grammar, and the last bytes of its documents if they end visibly: an object does, a number does
-    not.
+def compile_schema(schema: Any, *, whitespace: bool = False) -> str:
+    """The GBNF text, or EngineError (schema_invalid) naming the place and keyword at fault.
+
+    `whitespace` allows spaces and line ends between JSON's parts.
     """
-
-    grammar: str
-    closers: frozenset[bytes]
-
-
-def compile_schema(schema: Any) -> CompiledSchema:
-    """Compile, or raise EngineError (schema_invalid) naming the place and keyword at fault."""
     try:
         text = json.dumps(schema, allow_nan=False)
         json.dumps(schema, ensure_ascii=False).encode("utf-8")
@@ -59,7 +45,7 @@ def compile_schema(schema: Any) -> CompiledSchema:
     if len(text) > _LONGEST_SCHEMA:
         raise schema_error("#", f"it is longer than {_LONGEST_SCHEMA} characters")
     try:
-        return _compile(text)
+        return _compile(text, whitespace)
     except EngineError as error:
         if error.code == SCHEMA_INVALID:
             raise
@@ -72,14 +58,13 @@ def compile_schema(schema: Any) -> CompiledSchema:
 
 
 @functools.lru_cache(maxsize=256)
-def _compile(text: str) -> CompiledSchema:
+def _compile(text: str, whitespace: bool) -> str:
     schema = json.loads(text)
     check_schema(schema)
     compiler = _Compiler(schema)
-    grammar = compiler.grammar(compiler.expression(schema, "#"))
+    grammar = compiler.grammar(compiler.expression(schema, "#"), whitespace=whitespace)
     check_grammar(grammar)
-    closers = compiler.closers(schema) or frozenset()
-    return CompiledSchema(grammar, frozenset(character.encode() for character in closers))
+    return grammar
 
 
 class _Compiler:
@@ -89,14 +74,14 @@ class _Compiler:
         self._root = root
         self._rules: dict[str, str] = {}
         self._references: dict[str, str] = {}
-        self._closers: dict[str, frozenset[str] | None] = {}
-        self._strings: dict[str, str] = {}
         self._check: DocumentCheck | None = None
         self._written = 0
 
-    def grammar(self, root: str) -> str:
+    def grammar(self, root: str, *, whitespace: bool) -> str:
         """The whole grammar text around a root expression, with only the primitives that are used."""
         rules = {"root": root} | self._rules
+        if not whitespace:
+            rules["ws"] = '""'
         texts = list(rules.values())
         todo = list(texts)
         while todo:
@@ -110,14 +95,6 @@ class _Compiler:
         name = f"r{len(self._rules)}"
         self._rules[name] = text
         return name
-
-    def _once(self, text: str) -> str:
-        """Long strings share a rule: every repetition is written out by llama.cpp wherever it stands."""
-        if "{" not in text:
-            return text
-        if text not in self._strings:
-            self._strings[text] = self._rule(text)
-        return self._strings[text]
 
     def expression(self, schema: Any, place: str) -> str:
         """A GBNF expression, safe to stand beside others."""
@@ -227,7 +204,7 @@ class _Compiler:
         if kind == "array":
             return self._array(schema, place)
         if kind == "string":
-            return self._once(string_term(schema, place))
+            return string_term(schema, place)
         if kind in ("integer", "number"):
             return number_term(kind, schema, place)
         return kind
@@ -306,14 +283,14 @@ class _Compiler:
             raise schema_error(
                 f"{place}/uniqueItems", "the keyword uniqueItems cannot be enforced while text is drawn"
             )
-        if least > _LONGEST_ARRAY:
-            raise schema_error(f"{place}/minItems", f"more than {_LONGEST_ARRAY} items cannot be asked for")
+        if least > MAX_REPEAT:
+            raise schema_error(f"{place}/minItems", f"more than {MAX_REPEAT} items cannot be asked for")
         if most == 0:
             return '"[" ws "]"'
         if leading:
             return self._tuple(leading, items, least, most, place)
         item = self._shared(items, f"{place}/items")
-        least_more, most_more = max(0, least - 1), "" if most is None else min(most, _LONGEST_ARRAY) - 1
+        least_more, most_more = max(0, least - 1), "" if most is None else min(most, MAX_REPEAT) - 1
         inside = f'{item} ws ("," ws {item} ws){{{least_more},{most_more}}}'
         return f'"[" ws {inside} "]"' if least else f'"[" ws ({inside})? "]"'
 
@@ -323,42 +300,13 @@ class _Compiler:
         rest = ""
         if items is not False and (most is None or most > count):
             item = self._shared(items, f"{place}/items")
-            limit = "" if most is None else str(min(most - count, _LONGEST_ARRAY))
+            limit = "" if most is None else str(min(most - count, MAX_REPEAT))
             rest = f'("," ws {item} ws){{{max(0, least - count)},{limit}}}'
         for at in range(count - 1, -1, -1):
             comma = '"," ws ' if at else ""
             text = f"{comma}{self._shared(leading[at], f'{place}/prefixItems/{at}')} ws {rest}".rstrip()
             rest = text if at < least else f"({text})?"
         return f'"[" ws {rest} "]"'
-
-    def closers(self, schema: Any) -> frozenset[str] | None:
-        """The characters a schema's documents end with, None where one could go on as a number can."""
-        if not isinstance(schema, dict) or not schema or "allOf" in schema:
-            return None
-        if "$ref" in schema:
-            pointer = schema["$ref"]
-            if pointer not in self._closers:
-                self._closers[pointer] = None
-                self._closers[pointer] = self.closers(resolve(self._root, pointer, "#"))
-            return self._closers[pointer]
-        for keyword in ("anyOf", "oneOf"):
-            if keyword in schema:
-                return _union([self.closers(part) for part in schema[keyword]])
-        if "const" in schema or "enum" in schema:
-            values = [schema["const"]] if "const" in schema else schema["enum"]
-            if any(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-                return None
-            return frozenset(json.dumps(value)[-1] for value in values)
-        return _union([_CLOSERS.get(kind) for kind in kinds_of(schema)])
-
-
-def _union(parts: list[frozenset[str] | None]) -> frozenset[str] | None:
-    found: frozenset[str] = frozenset()
-    for part in parts:
-        if part is None:
-            return None
-        found |= part
-    return found
 
 
 def _words(text: str) -> list[str]:

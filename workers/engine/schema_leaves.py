@@ -9,10 +9,10 @@ import json
 from typing import Any, Final
 
 from workers.engine.errors import SCHEMA_INVALID, EngineError
+from workers.engine.gbnf import MAX_REPEAT
 from workers.engine.number_range import integer_range, number_range
 from workers.engine.pattern import pattern_to_gbnf
 
-_LONGEST_STRING: Final = 1000
 _BOUNDS: Final = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 _DATE: Final = (
     "[0-9]{4}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)"
@@ -69,16 +69,14 @@ def string_term(schema: dict[str, Any], place: str) -> str:
             return rf'"\"" {pattern_to_gbnf(pattern or form or "")} "\""'
         except ValueError as error:
             raise schema_error(f"{place}/pattern", str(error)) from error
-    if least > _LONGEST_STRING:
-        raise schema_error(
-            f"{place}/minLength", f"more than {_LONGEST_STRING} characters cannot be asked for"
-        )
+    if least > MAX_REPEAT:
+        raise schema_error(f"{place}/minLength", f"more than {MAX_REPEAT} characters cannot be asked for")
     if most is None:
         return rf'"\"" char{{{least},}} "\""' if least else "string"
     if most < least:
         raise schema_error(place, f"maxLength {most} is below minLength {least}")
-    # longer bounds would make llama.cpp drop the bound; a shorter one is still within the schema
-    return rf'"\"" char{{{least},{min(int(most), _LONGEST_STRING)}}} "\""' if most else r'"\"\""'
+    # a shorter bound than the schema's is still within it
+    return rf'"\"" char{{{least},{min(int(most), MAX_REPEAT)}}} "\""' if most else r'"\"\""'
 
 
 def number_term(kind: str, schema: dict[str, Any], place: str) -> str:

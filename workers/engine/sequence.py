@@ -16,12 +16,12 @@ import numpy.typing as npt
 
 from workers.engine.choices import LabelTrie, Path
 from workers.engine.completion import Confidence, TokenLogprob
+from workers.engine.constraint import Constraint
 from workers.engine.document import read_document
 from workers.engine.errors import GRAMMAR_INVALID, EngineError
 from workers.engine.request import EngineRequest, SchemaOutput
 from workers.engine.sampler import Logits, Sampler, log_sum_exp, top_tokens
 from workers.engine.text import TextStream
-from workers.engine.utf8 import Utf8Gate
 
 Tokens = npt.NDArray[np.int32]
 
@@ -29,22 +29,8 @@ STOP: Final = "stop"
 LENGTH: Final = "length"
 CHOICE: Final = "choice"
 _FIRST_CANDIDATES: Final = 64
-
-
-class Grammar(Protocol):
-    """Where a sequence stands in its grammar."""
-
-    def allows(self, token: int) -> bool:
-        """Whether `token` may come next."""
-
-    def allowed(self, tokens: Tokens) -> npt.NDArray[np.bool_]:
-        """Whether each token may come next."""
-
-    def accept(self, token: int) -> None:
-        """Move on by one allowed token."""
-
-    def close(self) -> None:
-        """Free what it holds."""
+_SHORTEST_JUMP: Final = 1
+"""Fewer forced tokens than this are drawn instead."""
 
 
 class Words(Protocol):
@@ -52,32 +38,6 @@ class Words(Protocol):
 
     pieces: list[bytes]
     end_tokens: frozenset[int]
-
-
-@dataclass(frozen=True, slots=True)
-class Constraint:
-    """A grammar's state over valid UTF-8.
-
-    `closers` are the bytes after which the text is over as soon as the grammar may end, as an object's
-    brace; none where it could also go on.
-    """
-
-    grammar: Grammar
-    gate: Utf8Gate
-    closers: frozenset[bytes]
-
-    def allows(self, token: int) -> bool:
-        """Whether `token` may come next."""
-        return self.gate.allows(token) and self.grammar.allows(token)
-
-    def allowed(self, tokens: Tokens) -> npt.NDArray[np.bool_]:
-        """Whether each token may come next."""
-        return self.gate.allowed(tokens) & self.grammar.allowed(tokens)
-
-    def accept(self, token: int) -> None:
-        """Move on by one allowed token. A refused one would abort the process."""
-        self.grammar.accept(token)
-        self.gate.accept(token)
 
 
 @dataclass(slots=True)
@@ -124,8 +84,11 @@ class Sequence:
         kind: int = 0,
         constrain: Callable[[], Constraint] | None = None,
         scoring: Scoring | None = None,
+        jumps: bool = True,
     ) -> None:
-        """`constrain` builds the constraint when the request begins to run, see `begin`."""
+        """`constrain` makes the constraint when the request begins to run, see `begin`. Where it `jumps`,
+        tokens that the constraint forces are appended without being drawn.
+        """
         self.request = request
         self.prompt = prompt
         self.seed = seed
@@ -135,6 +98,9 @@ class Sequence:
         self.wants_top = request.sampling.logprobs or 0
         self.tokens: list[int] = []
         self.log_probabilities: list[float] = []
+        """Of its tokens; a forced one is certain: 0."""
+        self.drawn: list[float] = []
+        """The log-probabilities of those that were drawn, not forced."""
         self.kind = kind
         """Requests of one kind have answers of like length."""
         self.slot = -1
@@ -160,6 +126,7 @@ class Sequence:
         self._constrain = constrain
         self._constraint: Constraint | None = None
         self.most_tokens = max_tokens
+        self._jumps = jumps
         self._stream = TextStream(request.sampling.stop) if request.sampling.stop else None
         self._top: list[tuple[tuple[str, float], ...]] = []
 
@@ -177,11 +144,6 @@ class Sequence:
     def most_cells(self) -> int:
         """Cells it can come to use."""
         return len(self.prompt) + self.most_tokens
-
-    @property
-    def drawn(self) -> int:
-        """How many steps gave it a token."""
-        return len(self.tokens)
 
     @property
     def decodes(self) -> bool:
@@ -206,13 +168,14 @@ class Sequence:
         """Nothing of it is in memory any more."""
         self.slot, self.computed, self.keep_at, self.follows = -1, 0, 0, None
 
-    def begin(self) -> None:
-        """Get ready to draw. A parsed grammar takes time and megabytes, so none is held by those who wait.
-
-        Raises EngineError where llama.cpp refuses the grammar.
+    def begin(self) -> str | None:
+        """Get ready to draw, behind what the grammar forces at the start; returns the finish reason when
+        that is the whole text. Those who wait hold no constraint, its grammar may be dropped meanwhile.
         """
-        if self._constrain is not None and self._constraint is None:
-            self._constraint = self._constrain()
+        if self._constrain is None:
+            return None
+        self._constraint = self._constrain()
+        return self.jump()
 
     def draw(self, row: Logits, best: int) -> int:
         """The next token from its row [vocabulary], whose largest entry is `best`.
@@ -236,12 +199,10 @@ class Sequence:
     def _draw_allowed(self, constraint: Constraint, row: Logits) -> int:
         """The free candidate was refused: the few most likely tokens decide, or the whole vocabulary."""
         if self.sampler.greedy:
-            best = top_tokens(row, _FIRST_CANDIDATES).astype(np.int32)
-            passing = best[constraint.allowed(best)]
-            if len(passing):
-                return int(passing[0])
-        every = np.arange(len(row), dtype=np.int32)
-        mask = constraint.allowed(every)
+            for token in top_tokens(row, _FIRST_CANDIDATES).tolist():
+                if constraint.allows(token):
+                    return int(token)
+        mask = constraint.mask()
         if not mask.any():
             raise EngineError(
                 GRAMMAR_INVALID,
@@ -258,24 +219,41 @@ class Sequence:
         self._top.append(tuple((self._name(int(t)), float(s)) for t, s in zip(best, scores, strict=True)))
 
     def take(self, token: int, log_probability: float) -> str | None:
-        """Append a token; returns the finish reason when the text is over."""
+        """Append a drawn token; returns the finish reason when the text is over."""
         if token in self._words.end_tokens:
             return STOP
+        self.drawn.append(log_probability)
+        return self._append(token, log_probability)
+
+    def jump(self) -> str | None:
+        """Append the tokens that the grammar forces next, as one run to be computed together; returns the
+        finish reason when the text is over, or reaches its length within the run.
+        """
+        if self._constraint is None or not self._jumps:
+            return None
+        run = self._constraint.forced()
+        if len(run) < _SHORTEST_JUMP:
+            return None
+        for token in run:
+            self._constraint.accept(token)
+            self.sampler.accept(token)
+            if self.wants_top:
+                self._top.append(())
+            reason = self._append(token, 0.0)
+            if reason is not None:
+                return reason
+        return None
+
+    def _append(self, token: int, log_probability: float) -> str | None:
         self.tokens.append(token)
         self.log_probabilities.append(log_probability)
         if self._stream is not None:
             self._stream.push(self._words.pieces[token])
             if self._stream.stopped:
                 return STOP
-        if self._constraint is not None and self._may_end(self._constraint, token):
+        if self._constraint is not None and self._constraint.complete:
             return STOP
         return LENGTH if len(self.tokens) >= self.most_tokens else None
-
-    def _may_end(self, constraint: Constraint, token: int) -> bool:
-        # most tokens cannot close a document: only those that can are worth a call
-        if self._words.pieces[token][-1:] not in constraint.closers:
-            return False
-        return any(constraint.grammar.allows(end) for end in self._words.end_tokens)
 
     def text(self) -> str:
         """The text so far, cut before a stop string."""
@@ -304,16 +282,11 @@ class Sequence:
         )
 
     def confidence(self) -> Confidence | None:
-        """Minimum, mean and lower decile of the taken tokens' probabilities; None without tokens."""
-        return summarise(np.exp(np.array(self.log_probabilities, np.float64)))
+        """Minimum, mean and lower decile of the drawn tokens' probabilities; None without any."""
+        return summarise(np.exp(np.array(self.drawn, np.float64)))
 
     def _name(self, token: int) -> str:
         return self._words.pieces[token].decode("utf-8", "replace")
-
-    def close(self) -> None:
-        """Free the grammar's memory."""
-        if self._constraint is not None:
-            self._constraint.grammar.close()
 
 
 def summarise(probabilities: npt.NDArray[np.float64]) -> Confidence | None:
