@@ -29,8 +29,6 @@ STOP: Final = "stop"
 LENGTH: Final = "length"
 CHOICE: Final = "choice"
 _FIRST_CANDIDATES: Final = 64
-_SHORTEST_JUMP: Final = 1
-"""Fewer forced tokens than this are drawn instead."""
 
 
 class Words(Protocol):
@@ -231,10 +229,7 @@ class Sequence:
         """
         if self._constraint is None or not self._jumps:
             return None
-        run = self._constraint.forced()
-        if len(run) < _SHORTEST_JUMP:
-            return None
-        for token in run:
+        for token in self._constraint.forced():
             self._constraint.accept(token)
             self.sampler.accept(token)
             if self.wants_top:
