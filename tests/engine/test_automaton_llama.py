@@ -34,6 +34,15 @@ SCHEMAS: list[Any] = [
     {"$ref": "#/$defs/n", "$defs": {"n": {"type": "array", "items": {"$ref": "#/$defs/n"}}}},
     True,
 ]
+MANY_READINGS = [
+    'root ::= ("a" | "aa"){3,} "b"',
+    'root ::= ("a" | "ab" | "ba"){2,4} "b"{2,}',
+    'root ::= ("a"{1,2}){3,5} "p"',
+    'root ::= ("a"? "b"?){2,3} "t"',
+    'root ::= one{2,} two | two{2} "h"\none ::= "a" | "a" "a"?\ntwo ::= one | "b" two "a"',
+    'root ::= "a" root "b" | "a" root "c" | "aa" root | "t"',
+    'root ::= ((("a" | "b"){2} | "a"){1,3} "h"?){2,}',
+]
 
 
 class LlamaGrammar:
@@ -162,6 +171,12 @@ def test_random_grammars_allow_the_same_tokens(model: Model) -> None:
     for at, text in enumerate(sound_grammars(120)):
         taken += compare(model, grammars.begin(text), text, at, 8)
     assert taken > 400
+
+
+@pytest.mark.parametrize("grammar", MANY_READINGS)
+def test_texts_of_many_readings_allow_the_same_tokens(model: Model, grammar: str) -> None:
+    grammars = Grammars(model.vocabulary)
+    assert sum(compare(model, grammars.begin(grammar), grammar, seed, 9) for seed in range(8)) > 16
 
 
 @pytest.mark.parametrize("at", range(len(SCHEMAS)))

@@ -98,3 +98,24 @@ def test_memory_is_bounded_and_what_is_forgotten_is_found_again(
         assert walk.automaton.weight < 2000
     assert forgot > 3
     assert narrow.may_end
+
+
+def test_what_is_forgotten_is_not_held_by_the_beginning(
+    load_tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = load_tiny().vocabulary
+    monkeypatch.setattr(automaton_module, "_MOST_WEIGHT", 500)
+    grammars = Grammars(words)
+    grammar = 'root ::= ("(" | "[")* ([a-z]{1,30} | "(" root ")")'
+    for at in range(200):
+        constraint = grammars.begin(grammar)
+        for byte in format(at, "b").replace("0", "(").replace("1", "[").encode() + b"abc" * (at % 9 + 1):
+            constraint.accept(words.pieces.index(bytes([byte])))
+    found = {grammars.compile(grammar).automaton.start}
+    todo = list(found)
+    while todo:
+        for state in todo.pop().steps.values():
+            if state is not None and state not in found:
+                found.add(state)
+                todo.append(state)
+    assert len(found) < 100
