@@ -10,32 +10,24 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
+from batchyard.entry import ENV_PREFIX, Entry, OnnxEntry, OpenaiEntry, ServedModel
 from batchyard.errors import InvalidConfig, shown
 from batchyard.job import Job, Name
 from batchyard.output import Output
 from batchyard.sampling import Sampling
 
-_ENV_PREFIX = "os.environ/"
 KvType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
 
 
-class _Entry(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class LlamaEntry(ServedModel):
+    """A GGUF model that llama.cpp runs."""
 
-
-class ModelEntry(_Entry):
-    """One model, served by one queue (`model.<model_name>`)."""
-
-    model_name: Annotated[Name, Field(description="Name of the model, and of its queue model.<name>.")]
+    engine: Annotated[Literal["llama_cpp"], Field(description="llama.cpp; may be left out.")] = "llama_cpp"
     model_path: Annotated[
         str, Field(description="GGUF file; relative to the folder above the catalogue's own folder.")
     ]
-    tasks: Annotated[tuple[Name, ...], Field(description="Tasks that this model may be given.")] = ()
-    n_slots: Annotated[
-        int, Field(ge=1, le=200, description="Jobs that run at once: slots of the engine.")
-    ] = 16
     n_ctx: Annotated[int, Field(ge=16, description="Tokens one job may use, prompt and answer together.")] = (
         2048
     )
@@ -99,8 +91,34 @@ class ModelEntry(_Entry):
     ] = False
     verbose: bool = False
 
+    @property
+    def wants_gpu(self) -> bool:
+        """Whether some of its layers go onto a GPU where there is one."""
+        return self.n_gpu_layers != 0
 
-class TaskEntry(_Entry):
+
+def _engine_of(entry: object) -> object:
+    """The engine that an entry of the file names; llama.cpp where it names none."""
+    if isinstance(entry, dict):
+        return entry.get("engine", "llama_cpp")
+    return getattr(entry, "engine", "llama_cpp")
+
+
+ModelEntry = Annotated[
+    Annotated[LlamaEntry, Tag("llama_cpp")]
+    | Annotated[OpenaiEntry, Tag("openai")]
+    | Annotated[OnnxEntry, Tag("onnx")],
+    Discriminator(
+        _engine_of,
+        custom_error_type="unknown_engine",
+        custom_error_message="engine must be llama_cpp, openai or onnx",
+    ),
+]
+"""One model of the catalogue; `engine` says of which kind."""
+_ENGINES = ("llama_cpp", "openai", "onnx")
+
+
+class TaskEntry(Entry):
     """One task: what a job of this kind gets where it says nothing itself."""
 
     task: Annotated[Name, Field(description="Name of the task, as in Job.task.")]
@@ -112,7 +130,7 @@ class TaskEntry(_Entry):
     sampling: Sampling = Sampling()
 
 
-class Catalogue(_Entry):
+class Catalogue(Entry):
     """All models and tasks of a yard."""
 
     model_list: Annotated[tuple[ModelEntry, ...], Field(min_length=1)]
@@ -203,8 +221,11 @@ def parse_catalogue(data: object, source: str) -> Catalogue:
 def config_error(exc: ValidationError, source: str) -> InvalidConfig:
     """The first fault of a configuration file, as our error."""
     first = exc.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    value = "" if isinstance(first["input"], dict | list) else f", got {shown(first['input'])}"
+    loc = first["loc"]
+    # pydantic names the branch of a union after its index; the file has no such key
+    where = ".".join(str(part) for at, part in enumerate(loc) if at != 2 or part not in _ENGINES)
+    secret = loc[-1:] in (("api_key",), ("api_base",))
+    value = "" if secret or isinstance(first["input"], dict | list) else f", got {shown(first['input'])}"
     return InvalidConfig(
         f"{first['msg'].removeprefix('Value error, ')}{value}",
         field=f"{source}: {where}" if where else source,
@@ -231,11 +252,15 @@ def read_yaml(path: Path) -> object:
 
 def _filled(data: Any, where: str) -> Any:
     if isinstance(data, dict):
-        return {key: _filled(value, f"{where}: {key}") for key, value in data.items()}
+        # a key is left to the one process that uses it: the others neither have nor need it
+        return {
+            key: value if key == "api_key" else _filled(value, f"{where}: {key}")
+            for key, value in data.items()
+        }
     if isinstance(data, list):
         return [_filled(value, where) for value in data]
-    if isinstance(data, str) and data.startswith(_ENV_PREFIX):
-        name = data.removeprefix(_ENV_PREFIX)
+    if isinstance(data, str) and data.startswith(ENV_PREFIX):
+        name = data.removeprefix(ENV_PREFIX)
         if name not in os.environ:
             raise InvalidConfig(
                 f"the environment has no {name}", field=where, remedy=f"set {name}, or write the value"
@@ -248,4 +273,17 @@ def catalogue_schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of the catalogue file."""
     schema = Catalogue.model_json_schema(by_alias=True)
     own = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Batchyard model catalogue"}
+    schema["properties"]["model_list"]["items"] = _by_engine("openai", "onnx")
     return own | {key: value for key, value in schema.items() if key not in own}
+
+
+def _by_engine(*others: str) -> dict[str, Any]:
+    """The schema of a model: by its `engine`, so that a fault is shown in its own branch and not in three."""
+    if not others:
+        return {"$ref": "#/$defs/LlamaEntry"}
+    this = {"properties": {"engine": {"const": others[0]}}, "required": ["engine"]}
+    return {
+        "if": this,
+        "then": {"$ref": f"#/$defs/{others[0].capitalize()}Entry"},
+        "else": _by_engine(*others[1:]),
+    }

@@ -46,7 +46,11 @@ class Confidence(_Frozen):
 
 
 class Provenance(_Frozen):
-    """What made the answer, for whoever asks months later."""
+    """What made the answer, for whoever asks months later.
+
+    Empty: what the engine cannot know. `engine` names the library where it is not llama.cpp; behind an
+    endpoint, `endpoint` is its host, `endpoint_model` and `system_fingerprint` are as it answered.
+    """
 
     model_sha256: str
     quantisation: str
@@ -56,6 +60,10 @@ class Provenance(_Frozen):
     seed: int | None = None
     worker: str = ""
     gpu: str | None = None
+    engine: str | None = None
+    endpoint: str | None = None
+    endpoint_model: str | None = None
+    system_fingerprint: str | None = None
 
 
 class ErrorInfo(_Frozen):

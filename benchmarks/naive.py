@@ -17,7 +17,7 @@ from typing import Any
 
 from celery import Celery
 
-from batchyard.catalogue import Catalogue, ModelEntry, load_catalogue
+from batchyard.catalogue import Catalogue, LlamaEntry, load_catalogue
 from batchyard.errors import InvalidConfig
 from batchyard.output import JsonSchemaOutput
 from batchyard.settings import load_settings
@@ -42,7 +42,7 @@ def make_naive_app(url: str) -> Celery:
     return app
 
 
-def make_answer(catalogue: Catalogue, entry: ModelEntry, path: str, threads: int) -> Callable[[str], str]:
+def make_answer(catalogue: Catalogue, entry: LlamaEntry, path: str, threads: int) -> Callable[[str], str]:
     """A function from a prompt to the model's answer, with the instruction, the schema and the sampling
     that the catalogue has for the model's first task.
 
@@ -93,6 +93,8 @@ def main() -> None:
     settings = load_settings()
     catalogue = load_catalogue(settings.models)
     entry = catalogue.model(arguments.model)
+    if not isinstance(entry, LlamaEntry):
+        raise SystemExit(f"{entry.model_name} is no GGUF model: Llama() cannot run it")
     path = settings.models.resolve().parent.parent / entry.model_path
     answer = make_answer(catalogue, entry, str(path), arguments.threads)
     app = make_naive_app(settings.url)

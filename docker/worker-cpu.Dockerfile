@@ -1,4 +1,4 @@
-# A worker without a GPU. The library is built for any x86-64 CPU with AVX2, not for the building machine.
+# A worker without a GPU: GGUF models on the CPU, classifiers in ONNX Runtime, endpoints elsewhere. The library is built for any x86-64 CPU with AVX2, not for the building machine.
 #   docker build -f docker/worker-cpu.Dockerfile -t batchyard/worker-cpu .
 ARG PYTHON=3.11-slim-bookworm
 
@@ -19,7 +19,7 @@ ARG BUILD_JOBS=2
 RUN CMAKE_ARGS="${CPU_FLAGS}" CMAKE_BUILD_PARALLEL_LEVEL="${BUILD_JOBS}" \
     pip install --no-deps --no-binary llama-cpp-python \
     "$(grep '^llama-cpp-python==' constraints.txt)"
-RUN python docker/requirements.py worker > requirements.txt \
+RUN python docker/requirements.py worker remote onnx > requirements.txt \
  && pip install --constraint constraints.txt --requirement requirements.txt
 
 FROM python:${PYTHON}

@@ -9,11 +9,13 @@ OVERHEAD_BYTES = 200_000_000
 
 @dataclass(frozen=True, slots=True)
 class ModelNeed:
-    """A model of the catalogue and the size of its file in bytes, None if there is no such file."""
+    """A model of the catalogue and the size of its file in bytes, None if there is no such file; `gpu`:
+    whether it can use one."""
 
     name: str
     path: str
     size: int | None
+    gpu: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +43,8 @@ class Plan:
 
 
 def fit(models: Sequence[ModelNeed], memory: int, gpus: Sequence[Room] = ()) -> Plan:
-    """One worker a model: on the GPU with the most room left, else on the CPU, as long as `memory`
-    (bytes that are free) holds the weights.
+    """One worker a model: on the GPU with the most room left if it can use one, else on the CPU, as long as
+    `memory` (bytes that are free) holds the weights.
 
     How many threads a worker takes it decides itself, from the cores it may use: the workers of a
     machine rarely have full slots at the same moment, and the spinning of idle threads is bounded.
@@ -55,7 +57,7 @@ def fit(models: Sequence[ModelNeed], memory: int, gpus: Sequence[Room] = ()) -> 
             skipped[model.name] = f"there is no file {model.path}"
             continue
         need = model.size + OVERHEAD_BYTES
-        best = max(rooms, key=lambda gpu: rooms[gpu], default=None)
+        best = max(rooms, key=lambda gpu: rooms[gpu], default=None) if model.gpu else None
         if best is not None and rooms[best] >= need:
             rooms[best] -= need
             chosen.append(Placement(model.name, best))

@@ -7,8 +7,10 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
-from batchyard.catalogue import load_catalogue
+from batchyard.catalogue import ModelEntry, load_catalogue
+from batchyard.entry import OpenaiEntry
 from batchyard.errors import InvalidConfig
 from batchyard.settings import Settings, load_settings
 from local.fit import ModelNeed, Plan, fit
@@ -32,10 +34,7 @@ def machine_plan(settings: Settings) -> Plan:
     """
     path = settings.models if settings.models.is_absolute() else ROOT / settings.models
     folder = path.resolve().parent.parent
-    needs = []
-    for model in load_catalogue(path).model_list:
-        file = folder / model.model_path
-        needs.append(ModelNeed(model.model_name, str(file), file.stat().st_size if file.is_file() else None))
+    needs = [_need(model, folder) for model in load_catalogue(path).model_list]
     plan = fit(needs, free_memory(), gpu_rooms())
     if not plan.workers:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in plan.skipped.items())
@@ -43,6 +42,14 @@ def machine_plan(settings: Settings) -> Plan:
             f"no model can be started ({reasons})", field=str(path), remedy="put the model files in place"
         )
     return plan
+
+
+def _need(model: ModelEntry, folder: Path) -> ModelNeed:
+    if isinstance(model, OpenaiEntry):
+        return ModelNeed(model.model_name, model.api_base, 0, gpu=False)
+    file = folder / model.model_path
+    size = file.stat().st_size if file.is_file() else None
+    return ModelNeed(model.model_name, str(file), size, gpu=model.wants_gpu)
 
 
 def supervise(state: StateDir) -> None:

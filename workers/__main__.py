@@ -12,7 +12,7 @@ from batchyard.catalogue import Catalogue, load_catalogue
 from batchyard.errors import YardError
 from batchyard.names import model_queue
 from batchyard.settings import Settings, load_settings
-from workers.gpu import choose_gpu, list_gpus
+from workers.gpu import gpu_for
 from workers.pool import EnginePool, Yard
 from workers.start import start_engine
 from workers.tasks import Outcomes, make_worker_app
@@ -39,7 +39,7 @@ def serve(arguments: argparse.Namespace, settings: Settings, catalogue: Catalogu
     entry = catalogue.model(arguments.model)
     if arguments.slots:
         entry = entry.model_copy(update={"n_slots": arguments.slots})
-    gpu = choose_gpu(list_gpus(), arguments.gpu)
+    gpu = gpu_for(entry, arguments.gpu)
     began = time.monotonic()
     engine = start_engine(settings, entry, gpu, arguments.threads)
     warmed = warm_up(engine, entry, catalogue, batch_size=min(4, entry.n_slots))

@@ -25,10 +25,13 @@ logger = logging.getLogger(__name__)
 
 
 class EngineProcess:
-    """A running engine child. `environ` is added to this process's environment for the child alone:
-    the GPU pin and the OpenMP settings must stand there before llama.cpp is loaded."""
+    """A running engine child, `python -m` of `program`. `environ` is added to this process's environment for
+    the child alone: the GPU pin and the OpenMP settings must stand there before llama.cpp is loaded."""
 
-    def __init__(self, model: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, program: str, model: Mapping[str, Any], environ: Mapping[str, str] | None = None
+    ) -> None:
+        self._program = program
         self._model = dict(model)
         self._environ = dict(environ or {})
         self._out: deque[memoryview] = deque()
@@ -40,7 +43,7 @@ class EngineProcess:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "workers.engine", "--fd", str(theirs.fileno())],
+                [sys.executable, "-m", self._program, "--fd", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 env=os.environ | self._environ,
                 start_new_session=True,  # Ctrl-C is for the worker, which drains; the engine ends with it

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import pynvml
 
+from batchyard.entry import ServedModel
 from batchyard.errors import InvalidConfig
 
 
@@ -65,6 +66,15 @@ def choose_gpu(gpus: list[Gpu], wanted: str) -> Gpu | None:
         field="--gpu",
         remedy="give the UUID that nvidia-smi -L prints, or none for the CPU",
     )
+
+
+def gpu_for(entry: ServedModel, wanted: str) -> Gpu | None:
+    """The GPU of the worker of `entry`, None for one that uses none.
+
+    Raises:
+        InvalidConfig: see `choose_gpu`.
+    """
+    return choose_gpu(list_gpus(), wanted) if entry.wants_gpu else None
 
 
 def pin_environment(gpu: Gpu | None) -> dict[str, str]:

@@ -284,7 +284,9 @@ class EnginePool(BasePool):
             error = frame["error"]
             rest = {key: error.get(key) for key in ("field", "remedy", "retryable")}
             return Outcome(
-                error=error_of(error["code"], error["message"], **rest), max_retries=unit.job.max_retries
+                error=error_of(error["code"], error["message"], **rest),
+                max_retries=unit.job.max_retries,
+                retry_after=error.get("retry_after") or 0.0,
             )
         headers = unit.delivery.headers
         try:

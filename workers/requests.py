@@ -3,6 +3,7 @@
 from typing import Any
 
 from batchyard.catalogue import Catalogue, ModelEntry, with_task_defaults
+from batchyard.entry import OnnxEntry, OpenaiEntry
 from batchyard.job import Job, Message
 from batchyard.result import Confidence, Provenance, Result, Timings, Usage
 from batchyard.route import Route
@@ -11,7 +12,14 @@ from batchyard.states import State
 
 def engine_model(entry: ModelEntry, root: str, n_threads: int, on_gpu: bool) -> dict[str, Any]:
     """The engine's `load` parameters for a catalogue entry; relative paths are taken from `root`."""
-    model = entry.model_dump(exclude={"tasks"})
+    if isinstance(entry, OpenaiEntry):
+        return entry.model_dump(mode="json")
+    if isinstance(entry, OnnxEntry):
+        paths = {"model_path": root_path(root, entry.model_path), "n_threads": n_threads}
+        if entry.tokenizer_path is not None:
+            paths["tokenizer_path"] = root_path(root, entry.tokenizer_path)
+        return entry.model_dump(mode="json") | paths
+    model = entry.model_dump(exclude={"engine", "tasks"})
     model["model_path"] = root_path(root, entry.model_path)
     model["n_threads"] = n_threads
     if not on_gpu:

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from batchyard.catalogue import ModelEntry
+from batchyard.entry import OpenaiEntry
 from batchyard.errors import YardError
 from batchyard.settings import Settings
 from workers.engine_process import EngineProcess
@@ -12,6 +13,8 @@ from workers.gpu import Gpu, pin_environment, runs_on
 from workers.requests import engine_model
 
 LOAD_SECONDS = 900.0
+PROGRAMS = {"llama_cpp": "workers.engine", "openai": "workers.remote", "onnx": "workers.onnx"}
+"""The child process for each `engine` of the catalogue; all speak the same frames."""
 logger = logging.getLogger(__name__)
 
 
@@ -27,9 +30,9 @@ def start_engine(
     environ = pin_environment(gpu) | _import_path()
     if settings.omp_spin_count is not None:
         environ["GOMP_SPINCOUNT"] = str(settings.omp_spin_count)
-    engine = EngineProcess(
-        engine_model(entry, root, threads or entry.n_threads or free_cores(), gpu is not None), environ
-    )
+    own = None if isinstance(entry, OpenaiEntry) else entry.n_threads
+    model = engine_model(entry, root, threads or own or free_cores(), gpu is not None)
+    engine = EngineProcess(PROGRAMS[entry.engine], model, environ)
     try:
         engine.wait_ready(LOAD_SECONDS)
     except YardError:

@@ -31,6 +31,8 @@ class Outcome:
     result: Result | None = None
     error: Exception | None = None
     max_retries: int = 0
+    retry_after: float = 0.0
+    """Seconds before which a retry cannot succeed."""
 
 
 class Outcomes:
@@ -73,7 +75,7 @@ def make_worker_app(settings: Settings, model_name: str, outcomes: Outcomes, n_s
     def run(self: Any, **_kwargs: Any) -> dict[str, Any]:
         outcome = outcomes.take(self.request.id)
         if outcome.error is not None:
-            fail(self, outcome.error, outcome.max_retries)
+            fail(self, outcome.error, outcome.max_retries, outcome.retry_after)
         if outcome.result is None:
             raise Ignore
         return outcome.result.model_dump(mode="json", exclude_defaults=True, exclude={"state"})
@@ -83,7 +85,7 @@ def make_worker_app(settings: Settings, model_name: str, outcomes: Outcomes, n_s
     return app
 
 
-def fail(task: Any, error: Exception, max_retries: int) -> NoReturn:
+def fail(task: Any, error: Exception, max_retries: int, retry_after: float = 0.0) -> NoReturn:
     """Raise what the task's body must for an error: a retry while one can help, else the error itself; a
     passed deadline is a revocation, as Celery makes it for a message whose `expires` has passed."""
     if isinstance(error, JobExpired):
@@ -92,7 +94,7 @@ def fail(task: Any, error: Exception, max_retries: int) -> NoReturn:
     retries = task.request.retries
     if not (isinstance(error, YardError) and error.retryable and retries < max_retries):
         raise error
-    delay = retry_delay(retries, random.random())
+    delay = retry_after + retry_delay(retries, random.random())
     try:
         # "-": without it Celery copies the prompt into headers and events.
         raise task.retry(exc=error, countdown=delay, max_retries=max_retries, argsrepr="-", kwargsrepr="-")

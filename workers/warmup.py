@@ -10,12 +10,12 @@ import sys
 import time
 from typing import Any
 
-from batchyard.catalogue import Catalogue, ModelEntry, load_catalogue
+from batchyard.catalogue import Catalogue, LlamaEntry, ModelEntry, load_catalogue
 from batchyard.errors import EngineLost, JobFailed, YardError
 from batchyard.job import Job
 from batchyard.settings import load_settings
 from workers.engine_process import EngineProcess
-from workers.gpu import choose_gpu, list_gpus
+from workers.gpu import gpu_for
 from workers.requests import engine_request
 from workers.start import start_engine
 
@@ -26,9 +26,14 @@ _TEXT = "Warm-up: board 1, no finding at U1."
 def warm_up(engine: EngineProcess, entry: ModelEntry, catalogue: Catalogue, batch_size: int) -> float:
     """Run `batch_size` short jobs of the model's tasks at once; returns the seconds it took.
 
+    Models that llama.cpp runs alone: an endpoint has nothing to warm and may charge for it, and a classifier
+    has run once before it says that it is ready.
+
     Raises:
         EngineLost, JobFailed: the engine did not get through it.
     """
+    if not isinstance(entry, LlamaEntry):
+        return 0.0
     tasks = entry.tasks or catalogue.task_names[:1]
     began = time.monotonic()
     waiting = set()
@@ -71,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
         entry = catalogue.model(arguments.model)
         entry = entry.model_copy(update={"n_slots": max(entry.n_slots, arguments.batch_size)})
         began = time.monotonic()
-        engine = start_engine(settings, entry, choose_gpu(list_gpus(), arguments.gpu))
+        engine = start_engine(settings, entry, gpu_for(entry, arguments.gpu))
         loaded = time.monotonic() - began
         first = warm_up(engine, entry, catalogue, arguments.batch_size)
         second = warm_up(engine, entry, catalogue, arguments.batch_size)

@@ -120,7 +120,7 @@ def test_the_neighbour_of_an_ambiguous_grammar_is_answered(yard: Any) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ties a child to its parent")
 def test_a_child_that_reads_nothing_dies_with_its_parent() -> None:
     stuck = (
-        "import os, threading; from workers.engine.__main__ import die_with_parent; die_with_parent(); "
+        "import os, threading; from workers.engine.lifeline import die_with_parent; die_with_parent(); "
         "os.write(1, b'ready'); threading.Event().wait()"
     )
     parent = (

@@ -5,6 +5,8 @@ It knows no store and no caller.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +40,11 @@ class TokenLogprob:
     logprob: float
     top: tuple[tuple[str, float], ...] = ()
 
+    @property
+    def probability(self) -> float:
+        """Of the chosen token, 0 to 1."""
+        return math.exp(min(0.0, self.logprob))
+
     def to_frame(self) -> dict[str, Any]:
         """As the port writes it."""
         top = [{"token": token, "logprob": logprob} for token, logprob in self.top]
@@ -54,16 +61,32 @@ class Confidence:
     mean: float
     q10: float
 
+    @classmethod
+    def of(cls, probabilities: Iterable[float]) -> Confidence | None:
+        """Summed up, the 10 % quantile being the nearest lower value; None for none."""
+        ordered = sorted(probabilities)
+        if not ordered:
+            return None
+        return cls(min=ordered[0], mean=sum(ordered) / len(ordered), q10=ordered[(len(ordered) - 1) // 10])
+
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """What produced the text, enough to produce it again."""
+    """What produced the text, enough to produce it again.
+
+    What an engine cannot know is empty: `llama_build` without llama.cpp, the model's digest and quantisation
+    behind an endpoint. `engine` names the library where it is not llama.cpp.
+    """
 
     model_sha256: str
     quantisation: str
     llama_build: str
     prompt_sha256: str
-    seed: int
+    seed: int | None
+    engine: str | None = None
+    endpoint: str | None = None
+    endpoint_model: str | None = None
+    system_fingerprint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,10 @@ from typing import Any, Final
 from workers.engine.engine import Engine
 from workers.engine.errors import MODEL_FILE_INVALID, REQUEST_INVALID, EngineError
 from workers.engine.frames import FrameError, FrameReader, encode_frame
+from workers.engine.lifeline import EXIT_LOAD_FAILED, EXIT_OK, EXIT_PROTOCOL
 from workers.engine.loader import Runtime, load
 from workers.engine.model import EngineModel
 
-EXIT_OK: Final = 0
-EXIT_PROTOCOL: Final = 2
-EXIT_LOAD_FAILED: Final = 3
 _CHUNK: Final = 1 << 20
 
 

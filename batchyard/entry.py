@@ -1,0 +1,139 @@
+"""What every entry of the catalogue has, and the entries of models that llama.cpp does not run.
+
+It knows no file and no engine.
+"""
+
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from batchyard.job import Name
+from batchyard.sampling import Finite
+
+ENV_PREFIX = "os.environ/"
+_ON_NVIDIA = frozenset(
+    {"CUDAExecutionProvider", "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider"}
+)
+Dialect = Literal["openai", "compatible", "vllm", "llama_cpp", "llama_cpp_python", "text_generation_webui"]
+
+
+class Entry(BaseModel):
+    """Anything in the catalogue."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ServedModel(Entry):
+    """A model, served by one queue (`model.<model_name>`)."""
+
+    model_name: Annotated[Name, Field(description="Name of the model, and of its queue model.<name>.")]
+    tasks: Annotated[tuple[Name, ...], Field(description="Tasks that this model may be given.")] = ()
+    n_slots: Annotated[
+        int, Field(ge=1, le=200, description="Jobs that run at once: slots of the engine.")
+    ] = 16
+
+    @property
+    def wants_gpu(self) -> bool:
+        """Whether its worker is to be pinned to a GPU where there is one."""
+        return False
+
+
+class OpenaiEntry(ServedModel):
+    """A model behind an OpenAI-compatible endpoint: a cloud, vLLM, llama.cpp's server, …"""
+
+    engine: Annotated[Literal["openai"], Field(description="An OpenAI-compatible endpoint.")]
+    api_base: Annotated[
+        str, Field(description="URL of the endpoint, up to and with its version: https://host/v1.")
+    ]
+    api_key: Annotated[
+        str | None,
+        Field(
+            pattern=r"^os\.environ/[A-Za-z_][A-Za-z0-9_]*$",
+            description="os.environ/NAME: only this model's worker reads it; null for none.",
+        ),
+    ] = None
+    model: Annotated[str, Field(min_length=1, description="The endpoint's own name of the model.")]
+    dialect: Annotated[
+        Dialect,
+        Field(description="How the endpoint spells what differs between them; see docs/engine.md."),
+    ] = "compatible"
+    timeout: Annotated[
+        Finite,
+        Field(gt=0, le=3600, description="Seconds one request may take; a job's deadline may be sooner."),
+    ] = 60.0
+    connect_timeout: Annotated[
+        Finite, Field(gt=0, le=600, description="Seconds until the connection must stand.")
+    ] = 5.0
+    max_retries: Annotated[
+        int, Field(ge=0, le=20, description="Further attempts before a job is given back to the queue.")
+    ] = 2
+    logprobs: Annotated[
+        bool, Field(description="Ask for log-probabilities, for confidence and choices; false where refused.")
+    ] = True
+    drop_params: Annotated[
+        tuple[Literal["temperature", "top_p", "presence_penalty", "frequency_penalty", "seed", "stop"], ...],
+        Field(description="Sampling options never sent, where the endpoint refuses them."),
+    ] = ()
+    allowed_fails: Annotated[
+        int, Field(ge=1, le=1000, description="Failures in a row after which jobs fail at once for a while.")
+    ] = 5
+    cooldown_time: Annotated[
+        Finite, Field(gt=0, le=300, description="Seconds of that while; doubled each time, up to 300.")
+    ] = 10.0
+
+    @field_validator("api_key", mode="before")
+    @classmethod
+    def _no_secret(cls, key: object) -> object:
+        if key is not None and not (isinstance(key, str) and key.startswith(ENV_PREFIX)):
+            raise ValueError("must be os.environ/NAME: a key does not belong in a file")
+        return key
+
+    @field_validator("api_base")
+    @classmethod
+    def _plain_url(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("must be an http or https URL, such as https://host/v1")
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise ValueError("must hold no user, password or query: put the secret under api_key")
+        return url
+
+
+class OnnxEntry(ServedModel):
+    """A text classifier in ONNX Runtime."""
+
+    engine: Annotated[Literal["onnx"], Field(description="A text classifier in ONNX Runtime.")]
+    model_path: Annotated[
+        str, Field(description="ONNX file; relative to the folder above the catalogue's own folder.")
+    ]
+    tokenizer_path: Annotated[
+        str | None, Field(description="Tokenizer of the tokenizers library; null: tokenizer.json beside it.")
+    ] = None
+    labels: Annotated[
+        tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] | None,
+        Field(
+            min_length=2,
+            description="Labels in the order of the model's outputs; null: those in its metadata.",
+        ),
+    ] = None
+    execution_providers: Annotated[
+        tuple[Annotated[str, Field(min_length=1)], ...],
+        Field(min_length=1, description="ONNX Runtime's execution providers, the preferred one first."),
+    ] = ("CPUExecutionProvider",)
+    max_length: Annotated[int, Field(ge=1, le=1_000_000, description="Tokens that a text may have.")] = 512
+    n_threads: Annotated[
+        int | None, Field(ge=1, description="Threads of a run; null takes the cores but one.")
+    ] = None
+
+    @property
+    def wants_gpu(self) -> bool:
+        """Whether one of its execution providers runs on an NVIDIA GPU."""
+        return not _ON_NVIDIA.isdisjoint(self.execution_providers)
+
+    @field_validator("labels")
+    @classmethod
+    def _distinct(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if labels is not None and len(set(labels)) != len(labels):
+            raise ValueError("labels must differ from each other")
+        return labels

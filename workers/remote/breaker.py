@@ -1,0 +1,100 @@
+"""A circuit breaker: whether an endpoint may be asked. Pure: the clock (seconds, any origin) is passed in.
+
+             allowed_fails failures in a row             cooldown passed
+    CLOSED ────────────────────────────────────► OPEN ────────────────────► HALF OPEN
+       ▲                                          ▲ ▲                           │
+       │                   failure: twice as long │ └───────────────────────────┤
+       └────────────────────────────────────────────────────────────────────────┘ success
+
+It knows no endpoint and no reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+LONGEST_SECONDS: Final = 300.0
+PROBE_SECONDS: Final = 1.0
+"""When to ask again while a probe is under way: nobody knows how long that takes."""
+
+
+class State(Enum):
+    """Where the breaker stands."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """Leave to ask once. What comes of it counts only while the breaker is where it was then."""
+
+    era: int
+
+
+class Breaker:
+    """One endpoint's breaker. Every permit is given back by one of `succeed`, `fail` and `abandon`."""
+
+    def __init__(self, allowed_fails: int, cooldown: float) -> None:
+        self._allowed = allowed_fails
+        self._first = cooldown
+        self._cooldown = cooldown
+        self._fails = 0
+        self._until = 0.0
+        self._probing = False
+        self._era = 0
+        self.state = State.CLOSED
+
+    def enter(self, now: float) -> Permit | None:
+        """A permit, or None: not now."""
+        if self.state is State.OPEN and now >= self._until:
+            self._move(State.HALF_OPEN)
+        if self.state is State.OPEN or self._probing:
+            return None
+        self._probing = self.state is State.HALF_OPEN
+        return Permit(self._era)
+
+    def left(self, now: float) -> float:
+        """Seconds until it is worth asking again; 0 when it is now."""
+        if self.state is State.OPEN:
+            return max(0.0, self._until - now)
+        return PROBE_SECONDS if self._probing else 0.0
+
+    def succeed(self, permit: Permit) -> None:
+        """The endpoint answered."""
+        if permit.era != self._era:
+            return
+        self._fails = 0
+        if self.state is State.HALF_OPEN:
+            self._cooldown = self._first
+            self._move(State.CLOSED)
+
+    def fail(self, permit: Permit, now: float) -> None:
+        """The endpoint did not answer, or nonsense."""
+        if permit.era != self._era:
+            return
+        self._fails += 1
+        if self.state is State.HALF_OPEN:
+            self._cooldown = min(LONGEST_SECONDS, 2 * self._cooldown)
+            self.open(now)
+        elif self._fails >= self._allowed:
+            self.open(now)
+
+    def abandon(self, permit: Permit) -> None:
+        """The request was given up before anything came of it."""
+        if permit.era == self._era:
+            self._probing = False
+
+    def open(self, now: float) -> None:
+        """Let nobody ask for the cool-down."""
+        self._until = now + self._cooldown
+        self._move(State.OPEN)
+
+    def _move(self, state: State) -> None:
+        self.state = state
+        self._era += 1
+        self._probing = False
+        self._fails = 0

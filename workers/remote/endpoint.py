@@ -1,0 +1,82 @@
+"""One endpoint through the official SDK: a question in, the bytes of an answer or a fault out.
+
+The only file that makes calls. The SDK's own retries are off: `backend` decides. It knows no breaker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from openai import APIConnectionError, APIStatusError, AsyncOpenAI, Omit, Timeout
+
+from batchyard.entry import ENV_PREFIX, OpenaiEntry
+from workers.port.settings import wrong_setting
+from workers.remote.compose import Question
+from workers.remote.faults import Fault, refused, timed_out, unconnected
+
+
+def read_secret(entry: OpenaiEntry, environ: Mapping[str, str]) -> str | None:
+    """The key that the entry names. Raises EngineError (model_file_invalid) where there is none."""
+    if entry.api_key is None:
+        return None
+    name = entry.api_key.removeprefix(ENV_PREFIX)
+    secret = environ.get(name, "").strip()
+    if not secret or not secret.isascii() or not secret.isprintable():
+        why = "is not set" if not secret else "holds what no HTTP header can carry"
+        raise wrong_setting("api_key", f"{name} {why}", remedy=f"set {name} in the worker's environment")
+    return secret
+
+
+class Endpoint:
+    """The endpoint of an entry. `host` is what may be shown of its address."""
+
+    def __init__(self, entry: OpenaiEntry, secret: str | None) -> None:
+        self.host = urlsplit(entry.api_base).netloc
+        self._entry = entry
+        self._secret = secret
+        self._client = AsyncOpenAI(
+            base_url=entry.api_base,
+            api_key=secret or "none",
+            # an endpoint without a key is sent none; the SDK insists on having one
+            default_headers=None if secret else {"Authorization": Omit()},  # type: ignore[dict-item]
+            max_retries=0,
+            timeout=Timeout(entry.timeout, connect=entry.connect_timeout),
+        )
+
+    async def ask(self, question: Question) -> bytes | Fault:
+        """The body of the answer. Cancelling it closes the connection."""
+        return await self._call(self._create(question), self._entry.timeout)
+
+    async def models(self) -> bytes | Fault:
+        """The body of /models."""
+        return await self._call(self._client.models.with_raw_response.list(), self._entry.connect_timeout)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.close()
+
+    async def _create(self, question: Question) -> Any:
+        if question.chat:
+            chat = self._client.chat.completions.with_raw_response
+            return await chat.create(**question.body, extra_body=question.extra)
+        return await self._client.completions.with_raw_response.create(
+            **question.body, extra_body=question.extra
+        )
+
+    async def _call(self, call: Any, seconds: float) -> bytes | Fault:
+        try:
+            # the SDK's own limits are between two pieces of an answer; this one is for all of it
+            async with asyncio.timeout(seconds):
+                answer = await call
+        except TimeoutError:
+            return timed_out(self.host, seconds)
+        except APIStatusError as failure:
+            return refused(failure, self.host, self._secret, time.time())
+        except APIConnectionError as failure:
+            return unconnected(failure, self.host, self._secret)
+        body: bytes = answer.content
+        return body

@@ -1,0 +1,61 @@
+"""From a `load` frame to an endpoint that is ready to be asked, or known to be away.
+
+It is where the environment is read. It knows no requests.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import openai
+
+from batchyard.entry import OpenaiEntry
+from workers.engine.errors import EngineError
+from workers.port.settings import read_entry
+from workers.remote.backend import RemoteBackend
+from workers.remote.breaker import Breaker
+from workers.remote.endpoint import Endpoint, read_secret
+from workers.remote.faults import Fault
+from workers.remote.reply import read_models
+
+log = logging.getLogger(__name__)
+
+
+async def load(frame: Any, environ: Mapping[str, str]) -> RemoteBackend:
+    """A backend for the entry in the frame.
+
+    An endpoint that is away is taken out for a while; one that refuses the key is an error, since no
+    waiting cures that.
+
+    Raises:
+        EngineError: model_file_invalid, endpoint_refused.
+    """
+    entry = read_entry(OpenaiEntry, frame)
+    endpoint = Endpoint(entry, read_secret(entry, environ))
+    breaker = Breaker(entry.allowed_fails, entry.cooldown_time)
+    try:
+        await _look(entry, endpoint, breaker)
+    except EngineError:
+        await endpoint.close()
+        raise
+    return RemoteBackend(entry, endpoint, breaker, f"openai {openai.__version__}")
+
+
+async def _look(entry: OpenaiEntry, endpoint: Endpoint, breaker: Breaker) -> None:
+    body = await endpoint.models()
+    if isinstance(body, bytes):
+        names = read_models(body)
+        if names and entry.model not in names:
+            log.warning("%s does not list %r; it lists %s", endpoint.host, entry.model, ", ".join(names[:20]))
+    elif _refuses(body):
+        raise body.error
+    elif body.trips:
+        breaker.open(time.monotonic())
+        log.warning("%s; the worker waits for it with its jobs in the queue", body.error.message)
+
+
+def _refuses(fault: Fault) -> bool:
+    return fault.status in (401, 403)
