@@ -11,6 +11,8 @@ import random
 import secrets
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from batchyard.entry import OpenaiEntry
@@ -32,11 +34,23 @@ CUT: Final = "length"
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Chances:
+    """What is not the same twice: a clock (seconds, any origin), dice (0 to 1), the time a pause takes."""
+
+    clock: Callable[[], float] = time.monotonic
+    dice: Callable[[], float] = random.random
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+
 class RemoteBackend:
     """One endpoint's model. `engine` is the library's name and version, for the provenance."""
 
-    def __init__(self, entry: OpenaiEntry, endpoint: Endpoint, breaker: Breaker, engine: str) -> None:
+    def __init__(
+        self, entry: OpenaiEntry, endpoint: Endpoint, breaker: Breaker, engine: str, chances: Chances
+    ) -> None:
         self._entry = entry
+        self._chances = chances
         self._endpoint = endpoint
         self._breaker = breaker
         self._engine = engine
@@ -89,19 +103,20 @@ class RemoteBackend:
             if isinstance(outcome, Reply):
                 return outcome, time.monotonic() - began
             self._last = outcome.error.message
-            wait = pause(attempt, random.random(), outcome.retry_after)
+            wait = pause(attempt, self._chances.dice(), outcome.retry_after)
             left = None if deadline is None else deadline - time.time()
             if not outcome.again or attempt >= self._entry.max_retries or not worth_waiting(wait, left):
                 raise outcome.error
+            if self._breaker.left(self._chances.clock()) > wait:
+                raise self._turned_away()
             log.warning("%s; asking again in %.1f s", outcome.error.message, wait)
-            await asyncio.sleep(wait)
+            await self._chances.sleep(wait)
             attempt += 1
             self._counts["retries"] += 1
 
     async def _attempt(self, question: Question) -> Reply | Fault:
-        permit = self._breaker.enter(time.monotonic())
+        permit = self._breaker.enter(self._chances.clock())
         if permit is None:
-            self._counts["turned_away"] += 1
             raise self._turned_away()
         self._counts["calls"] += 1
         try:
@@ -124,17 +139,18 @@ class RemoteBackend:
     def _note(self, permit: Permit, outcome: Reply | Fault) -> None:
         before = self._breaker.state
         if isinstance(outcome, Fault) and outcome.trips:
-            self._breaker.fail(permit, time.monotonic())
+            self._breaker.fail(permit, self._chances.clock())
         else:
             self._breaker.succeed(permit)
         if self._breaker.state is State.OPEN and before is not State.OPEN:
-            seconds = self._breaker.left(time.monotonic())
+            seconds = self._breaker.left(self._chances.clock())
             log.error("%s is not asked for %.0f s: it keeps failing", self._endpoint.host, seconds)
         elif self._breaker.state is State.CLOSED and before is not State.CLOSED:
             log.warning("%s answers again", self._endpoint.host)
 
     def _turned_away(self) -> EndpointError:
-        seconds = self._breaker.left(time.monotonic())
+        self._counts["turned_away"] += 1
+        seconds = self._breaker.left(self._chances.clock())
         last = f" (last: {self._last})" if self._last else ""
         return EndpointError(
             ENDPOINT_UNAVAILABLE,

@@ -38,11 +38,11 @@ class Endpoint:
         self.host = urlsplit(entry.api_base).netloc
         self._entry = entry
         self._secret = secret
+        # an endpoint without a key is sent none; the SDK insists on having one
+        self._headers: dict[str, str | Omit] = {} if secret else {"Authorization": Omit()}
         self._client = AsyncOpenAI(
             base_url=entry.api_base,
             api_key=secret or "none",
-            # an endpoint without a key is sent none; the SDK insists on having one
-            default_headers=None if secret else {"Authorization": Omit()},  # type: ignore[dict-item]
             max_retries=0,
             timeout=Timeout(entry.timeout, connect=entry.connect_timeout),
         )
@@ -53,7 +53,8 @@ class Endpoint:
 
     async def models(self) -> bytes | Fault:
         """The body of /models."""
-        return await self._call(self._client.models.with_raw_response.list(), self._entry.connect_timeout)
+        call = self._client.models.with_raw_response.list(extra_headers=self._headers)
+        return await self._call(call, self._entry.connect_timeout)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -62,10 +63,9 @@ class Endpoint:
     async def _create(self, question: Question) -> Any:
         if question.chat:
             chat = self._client.chat.completions.with_raw_response
-            return await chat.create(**question.body, extra_body=question.extra)
-        return await self._client.completions.with_raw_response.create(
-            **question.body, extra_body=question.extra
-        )
+            return await chat.create(**question.body, extra_body=question.extra, extra_headers=self._headers)
+        plain = self._client.completions.with_raw_response
+        return await plain.create(**question.body, extra_body=question.extra, extra_headers=self._headers)
 
     async def _call(self, call: Any, seconds: float) -> bytes | Fault:
         try:

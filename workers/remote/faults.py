@@ -65,7 +65,7 @@ def refused(failure: APIStatusError, host: str, secret: str | None, now: float) 
     """An answer with a status of 4xx or 5xx; `now` in seconds since the epoch."""
     status = failure.status_code
     body: Any = failure.body
-    said = body.get("message") if isinstance(body, dict) else None
+    said = body.get("message") if isinstance(body, dict) else body
     words = _told(said if isinstance(said, str) else failure.message, secret)
     text = f"{host} answered {status}: {words}"
     wait = retry_after(failure.response.headers, now)

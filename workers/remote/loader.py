@@ -6,25 +6,25 @@ It is where the environment is read. It knows no requests.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import openai
 
 from batchyard.entry import OpenaiEntry
 from workers.engine.errors import EngineError
 from workers.port.settings import read_entry
-from workers.remote.backend import RemoteBackend
+from workers.remote.backend import Chances, RemoteBackend
 from workers.remote.breaker import Breaker
 from workers.remote.endpoint import Endpoint, read_secret
 from workers.remote.faults import Fault
 from workers.remote.reply import read_models
 
+DEFAULTS: Final = Chances()
 log = logging.getLogger(__name__)
 
 
-async def load(frame: Any, environ: Mapping[str, str]) -> RemoteBackend:
+async def load(frame: Any, environ: Mapping[str, str], chances: Chances = DEFAULTS) -> RemoteBackend:
     """A backend for the entry in the frame.
 
     An endpoint that is away is taken out for a while; one that refuses the key is an error, since no
@@ -37,14 +37,14 @@ async def load(frame: Any, environ: Mapping[str, str]) -> RemoteBackend:
     endpoint = Endpoint(entry, read_secret(entry, environ))
     breaker = Breaker(entry.allowed_fails, entry.cooldown_time)
     try:
-        await _look(entry, endpoint, breaker)
+        await _look(entry, endpoint, breaker, chances.clock())
     except EngineError:
         await endpoint.close()
         raise
-    return RemoteBackend(entry, endpoint, breaker, f"openai {openai.__version__}")
+    return RemoteBackend(entry, endpoint, breaker, f"openai {openai.__version__}", chances)
 
 
-async def _look(entry: OpenaiEntry, endpoint: Endpoint, breaker: Breaker) -> None:
+async def _look(entry: OpenaiEntry, endpoint: Endpoint, breaker: Breaker, now: float) -> None:
     body = await endpoint.models()
     if isinstance(body, bytes):
         names = read_models(body)
@@ -53,7 +53,7 @@ async def _look(entry: OpenaiEntry, endpoint: Endpoint, breaker: Breaker) -> Non
     elif _refuses(body):
         raise body.error
     elif body.trips:
-        breaker.open(time.monotonic())
+        breaker.open(now)
         log.warning("%s; the worker waits for it with its jobs in the queue", body.error.message)
 
 

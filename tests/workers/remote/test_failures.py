@@ -1,0 +1,210 @@
+"""Against a server that says what it is told: what is asked again, opens the breaker, is passed on."""
+
+import asyncio
+import json
+import logging
+import time
+from typing import Any
+
+import pytest
+
+from local.redis_server import free_ports
+from tests.workers.remote.conftest import KEY, inside, remote_child
+from tests.workers.remote.scripted import HANG, ScriptedServer, answer, chat
+
+SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+
+
+def ask(url: str, request: dict[str, Any] | None = None, **settings: Any) -> dict[str, Any]:
+    """The completion or the error of one request."""
+
+    async def go() -> dict[str, Any]:
+        async with inside(url, **settings) as one:
+            return await one.ask(**(request or {}))
+
+    return asyncio.run(go())
+
+
+@pytest.mark.parametrize("status", [408, 409, 429, 500, 503])
+def test_what_may_pass_is_asked_again(scripted: ScriptedServer, status: int) -> None:
+    error = {"error": {"message": "not now", "type": "server_error", "param": None, "code": None}}
+    scripted.script.extendleft([answer(status, error, Retry_After="0")])
+    assert ask(scripted.url)["text"] == "fine"
+    assert len(scripted.calls) == 2
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["<html>welcome</html>", "{", "[]", '{"choices": []}', '{"choices": [{"message": {"content": 7}}]}'],
+)
+def test_a_body_that_is_no_answer_is_asked_for_again_and_then_named(
+    scripted: ScriptedServer, body: str
+) -> None:
+    scripted.script[0] = answer(200, body)
+    error = ask(scripted.url, max_retries=1)
+    assert (error["code"], error["retryable"]) == ("endpoint_answer_invalid", True)
+    assert "api_base" in error["remedy"]
+    assert len(scripted.calls) == 2
+
+
+def test_retry_after_is_kept_or_handed_on(scripted: ScriptedServer) -> None:
+    scripted.script.extendleft([answer(429, "slow down", Retry_After="17"), answer(500, "oh")])
+
+    async def go() -> list[float]:
+        async with inside(scripted.url) as one:
+            assert (await one.ask())["text"] == "fine"
+            return one.pauses
+
+    assert asyncio.run(go()) == [0.25, 17.5]  # half of 0.5 s; half of 1 s after what it asked for
+    scripted.script[0] = answer(429, "slow down", Retry_After="3600")
+    error = ask(scripted.url)
+    assert (error["code"], error["retryable"], error["retry_after"]) == ("endpoint_busy", True, 3600.0)
+    assert len(scripted.calls) == 4  # nobody waits an hour in a slot
+
+
+def test_no_wait_goes_past_the_deadline(scripted: ScriptedServer) -> None:
+    scripted.script[0] = answer(503, "later", Retry_After="30")
+    error = ask(scripted.url, {"deadline": time.time() + 20})
+    assert (error["code"], len(scripted.calls)) == ("endpoint_unavailable", 1)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "code", "words"),
+    [
+        (401, {"message": f"Incorrect API key provided: {KEY}"}, "endpoint_refused", "***"),
+        (404, {"message": "no such model"}, "endpoint_refused", "no such model"),
+        (429, {"message": "no credit", "code": "insufficient_quota"}, "endpoint_refused", "no credit"),
+        (400, {"message": "too long", "code": "context_length_exceeded"}, "prompt_too_long", "too long"),
+        (422, {"message": "top_p is odd", "param": "top_p"}, "request_invalid", "top_p is odd"),
+    ],
+)
+def test_a_refusal_is_passed_on_at_once(
+    scripted: ScriptedServer, status: int, body: dict[str, Any], code: str, words: str
+) -> None:
+    scripted.script[0] = answer(status, {"error": body})
+    error = ask(scripted.url, allowed_fails=1)
+    assert (error["code"], error["retryable"], len(scripted.calls)) == (code, False, 1)
+    assert words in error["message"]
+    assert KEY not in json.dumps(error)
+
+
+def test_a_hanging_endpoint_costs_the_timeout_and_a_cancel_hangs_up(scripted: ScriptedServer) -> None:
+    scripted.script[0] = HANG
+    error = ask(scripted.url, timeout=0.2, max_retries=0)
+    assert (error["code"], error["retryable"]) == ("endpoint_unavailable", True)
+    assert "0.2 s" in error["message"]
+    assert scripted.hung_up.acquire(timeout=30)
+    assert scripted.asked.acquire(timeout=30)
+
+    async def cancel() -> dict[str, Any]:
+        async with inside(scripted.url) as one:
+            one.submit("gone")
+            await asyncio.to_thread(scripted.asked.acquire)
+            one.desk.cancel("gone")
+            return await one.end()
+
+    assert asyncio.run(cancel())["error"]["code"] == "cancelled"
+    assert scripted.hung_up.acquire(timeout=30)
+
+
+def test_a_deadline_hangs_up(scripted: ScriptedServer) -> None:
+    scripted.script[0] = HANG
+    assert ask(scripted.url, {"deadline": time.time() + 0.2})["code"] == "deadline_exceeded"
+    assert scripted.hung_up.acquire(timeout=30)
+
+
+def test_the_breaker_turns_jobs_away_and_lets_one_through_later(scripted: ScriptedServer) -> None:
+    scripted.script[0] = answer(500, "down", Retry_After="0")
+
+    async def go() -> None:
+        async with inside(scripted.url, allowed_fails=2, cooldown_time=30, max_retries=5) as one:
+            error = await one.ask()
+            assert (error["code"], error["retryable"]) == ("endpoint_unavailable", True)
+            assert error["retry_after"] == 30
+            assert "answered 500: down" in error["message"]
+            assert len(scripted.calls) == 2  # the third attempt was not made
+            assert one.backend.stats()["breaker"] == "open"
+            scripted.script[0] = chat("fine")
+            one.now[0] = 29.9
+            assert (await one.ask())["code"] == "endpoint_unavailable"
+            one.now[0] = 30.0
+            assert (await one.ask())["text"] == "fine"
+            assert one.backend.stats() == {"calls": 3, "retries": 1, "turned_away": 2, "breaker": "closed"}
+
+    asyncio.run(go())
+
+
+def test_a_worker_comes_up_while_its_endpoint_is_away() -> None:
+    [port] = free_ports(1)
+    with remote_child(f"http://127.0.0.1:{port}/v1", cooldown_time=60) as child:
+        assert child.process.info["breaker"] == "open"
+        child.submit("a", "板")
+        error = child.failed("a")
+    assert (error["code"], error["retryable"]) == ("endpoint_unavailable", True)
+    assert 30 < error["retry_after"] <= 60
+
+
+def test_the_key_goes_to_the_endpoint_and_nowhere_else(scripted: ScriptedServer, caplog: Any) -> None:
+    scripted.script[0] = answer(500, f"key {KEY} failed", Retry_After="0")
+    with caplog.at_level(logging.DEBUG):
+        error = ask(scripted.url)
+    [(path, headers, body), *_] = scripted.calls
+    assert (path, headers["authorization"]) == ("/v1/chat/completions", f"Bearer {KEY}")
+    assert (body["model"], body["messages"]) == ("inspector", [{"role": "user", "content": "板 A17"}])
+    assert KEY not in json.dumps(error)
+    ours = [record for record in caplog.records if record.name.startswith("workers")]
+    assert ours
+    assert all(KEY not in record.getMessage() for record in ours)
+
+
+def test_an_endpoint_without_a_key_is_sent_none_and_the_sdks_variables_stay_here(
+    scripted: ScriptedServer,
+) -> None:
+    environ = {"OPENAI_API_KEY": "sk-another", "OPENAI_CUSTOM_HEADERS": "X-Own: 1", "OPENAI_PROJECT_ID": "p"}
+    with remote_child(scripted.url, environ, api_key=None) as child:
+        child.submit("a", "板")
+        assert child.done("a")["text"] == "fine"
+    [(_, headers, _)] = scripted.calls
+    assert not {"authorization", "x-own", "openai-organization", "openai-project"} & set(headers)
+    assert "sk-another" not in json.dumps(headers)
+
+
+def test_a_document_that_does_not_fit_fails_its_job(scripted: ScriptedServer) -> None:
+    scripted.script[0] = chat('{"n": "three"}')
+    error = ask(scripted.url, {"output": {"type": "json_schema", "schema": SCHEMA}})
+    assert (error["code"], error["field"]) == ("schema_invalid", "output.schema")
+    scripted.script[0] = chat('{"n": 3}')
+    assert ask(scripted.url, {"output": {"type": "json_schema", "schema": SCHEMA}})["parsed"] == {"n": 3}
+
+
+def test_choices_have_probabilities_where_every_label_has_a_token(scripted: ScriptedServer) -> None:
+    def token(text: str, logprob: float, **top: float) -> dict[str, Any]:
+        beside = [{"token": other, "logprob": value} for other, value in ({text: logprob} | top).items()]
+        return {"token": text, "logprob": logprob, "top_logprobs": beside}
+
+    content = [token('{"choice": "', 0.0), token("pass", -0.1054, fail=-2.3026), token('"}', 0.0)]
+    scripted.script[0] = chat('{"choice": "pass"}', choice={"logprobs": {"content": content}})
+    request = {"output": {"type": "choices", "choices": ["fail", "pass"]}}
+    completion = ask(scripted.url, request, dialect="compatible")
+    assert (completion["choice"], completion["finish_reason"]) == ("pass", "choice")
+    assert completion["choice_probabilities"] == pytest.approx({"fail": 0.1, "pass": 0.9}, abs=1e-3)
+    scripted.script[0] = chat('{"choice": "maybe"}')
+    assert ask(scripted.url, request, dialect="compatible")["code"] == "endpoint_answer_invalid"
+
+
+def test_ids_slots_and_priorities(scripted: ScriptedServer) -> None:
+    scripted.script[0] = HANG
+
+    async def go() -> list[str]:
+        async with inside(scripted.url, n_slots=1) as one:
+            one.submit("first")
+            await asyncio.to_thread(scripted.asked.acquire)
+            one.submit("later", priority=6)
+            one.submit("soon", priority=0)
+            one.submit("first")
+            assert (await one.end())["op"] == "rejected"
+            scripted.script[0] = chat("fine")
+            one.desk.cancel("first")
+            return [(await one.end())["id"] for _ in range(3)]
+
+    assert asyncio.run(go()) == ["first", "soon", "later"]
