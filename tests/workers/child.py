@@ -4,6 +4,7 @@ import select
 from collections.abc import Mapping
 from typing import Any
 
+from batchyard.errors import YardError
 from workers.engine_process import EngineProcess, Frame
 
 ENDS = ("done", "failed", "rejected")
@@ -19,11 +20,15 @@ class Child:
         self._frames: list[Frame] = []
 
     def __enter__(self) -> "Child":
-        self.process.wait_ready(60)
+        try:
+            self.process.wait_ready(60)
+        except YardError:
+            self.process.end()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.how = self.process.end()
+        self.process.end()
 
     def submit(self, name: str, text: str = "", **request: Any) -> None:
         """Submit a request, greedy unless it says otherwise."""

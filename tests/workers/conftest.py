@@ -18,6 +18,7 @@ from batchyard.route import Route
 from batchyard.settings import Settings
 from batchyard.states import State
 from batchyard.wire import task_message
+from tests.workers.endpoints import start_llama_server
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 120.0
@@ -62,6 +63,13 @@ def worker(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
     process = start_worker(settings, "bench", "--model", "defect_detect", "--slots", "8")
     yield process
     stop(process)
+
+
+@pytest.fixture(scope="session")
+def llama_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The root of a real endpoint's API."""
+    with start_llama_server(tmp_path_factory.mktemp("server") / "server.log") as url:
+        yield url
 
 
 @pytest.fixture

@@ -56,6 +56,7 @@ class RemoteBackend:
         self._engine = engine
         self._counts: Counter[str] = Counter(calls=0, retries=0, turned_away=0)
         self._last = ""
+        self._probe_over = asyncio.Event()
 
     @property
     def n_slots(self) -> int:
@@ -106,7 +107,7 @@ class RemoteBackend:
             wait = pause(attempt, self._chances.dice(), outcome.retry_after)
             left = None if deadline is None else deadline - time.time()
             if not outcome.again or attempt >= self._entry.max_retries or not worth_waiting(wait, left):
-                raise outcome.error
+                raise self._not_before(outcome.error)
             if self._breaker.left(self._chances.clock()) > wait:
                 raise self._turned_away()
             log.warning("%s; asking again in %.1f s", outcome.error.message, wait)
@@ -115,17 +116,27 @@ class RemoteBackend:
             self._counts["retries"] += 1
 
     async def _attempt(self, question: Question) -> Reply | Fault:
-        permit = self._breaker.enter(self._chances.clock())
-        if permit is None:
-            raise self._turned_away()
+        permit = await self._enter()
         self._counts["calls"] += 1
         try:
             outcome = await self._call(question)
-        except BaseException:
+            self._note(permit, outcome)
+        finally:
             self._breaker.abandon(permit)
-            raise
-        self._note(permit, outcome)
+            if not self._breaker.probing:
+                self._probe_over.set()
         return outcome
+
+    async def _enter(self) -> Permit:
+        permit = self._breaker.enter(self._chances.clock())
+        while permit is None and self._breaker.probing:
+            # to be turned away now would cost a retry for what the next moment decides
+            self._probe_over.clear()
+            await self._probe_over.wait()
+            permit = self._breaker.enter(self._chances.clock())
+        if permit is None:
+            raise self._turned_away()
+        return permit
 
     async def _call(self, question: Question) -> Reply | Fault:
         body = await self._endpoint.ask(question)
@@ -147,6 +158,13 @@ class RemoteBackend:
             log.error("%s is not asked for %.0f s: it keeps failing", self._endpoint.host, seconds)
         elif self._breaker.state is State.CLOSED and before is not State.CLOSED:
             log.warning("%s answers again", self._endpoint.host)
+
+    def _not_before(self, error: EngineError) -> EngineError:
+        """The error, with the breaker's time where that is later than the endpoint's own."""
+        seconds = self._breaker.left(self._chances.clock())
+        if isinstance(error, EndpointError) and error.retryable and seconds > (error.retry_after or 0.0):
+            error.retry_after = seconds
+        return error
 
     def _turned_away(self) -> EndpointError:
         self._counts["turned_away"] += 1

@@ -16,8 +16,6 @@ from enum import Enum
 from typing import Final
 
 LONGEST_SECONDS: Final = 300.0
-PROBE_SECONDS: Final = 1.0
-"""When to ask again while a probe is under way: nobody knows how long that takes."""
 
 
 class State(Enum):
@@ -44,24 +42,23 @@ class Breaker:
         self._cooldown = cooldown
         self._fails = 0
         self._until = 0.0
-        self._probing = False
         self._era = 0
+        self.probing = False
+        """Whether the one request that is let through after a cool-down is under way."""
         self.state = State.CLOSED
 
     def enter(self, now: float) -> Permit | None:
         """A permit, or None: not now."""
         if self.state is State.OPEN and now >= self._until:
             self._move(State.HALF_OPEN)
-        if self.state is State.OPEN or self._probing:
+        if self.state is State.OPEN or self.probing:
             return None
-        self._probing = self.state is State.HALF_OPEN
+        self.probing = self.state is State.HALF_OPEN
         return Permit(self._era)
 
     def left(self, now: float) -> float:
-        """Seconds until it is worth asking again; 0 when it is now."""
-        if self.state is State.OPEN:
-            return max(0.0, self._until - now)
-        return PROBE_SECONDS if self._probing else 0.0
+        """Seconds until anybody is let through; 0 while it is not open."""
+        return max(0.0, self._until - now) if self.state is State.OPEN else 0.0
 
     def succeed(self, permit: Permit) -> None:
         """The endpoint answered."""
@@ -86,7 +83,7 @@ class Breaker:
     def abandon(self, permit: Permit) -> None:
         """The request was given up before anything came of it."""
         if permit.era == self._era:
-            self._probing = False
+            self.probing = False
 
     def open(self, now: float) -> None:
         """Let nobody ask for the cool-down."""
@@ -96,5 +93,5 @@ class Breaker:
     def _move(self, state: State) -> None:
         self.state = state
         self._era += 1
-        self._probing = False
+        self.probing = False
         self._fails = 0

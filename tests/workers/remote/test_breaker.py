@@ -34,8 +34,9 @@ def test_one_probe_at_a_time_after_the_cooldown() -> None:
     probe = entered(breaker, 10.0)
     assert breaker.state is State.HALF_OPEN
     assert breaker.enter(10.0) is None
-    assert breaker.left(10.0) > 0
+    assert breaker.probing
     breaker.succeed(probe)
+    assert not breaker.probing
     assert breaker.state is State.CLOSED
     assert entered(breaker, 10.0) and entered(breaker, 10.0)
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from local.redis_server import free_ports
-from tests.workers.remote.conftest import KEY, inside, remote_child
+from tests.workers.endpoints import KEY
+from tests.workers.remote.conftest import inside, remote_child
 from tests.workers.remote.scripted import HANG, ScriptedServer, answer, chat
 
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
@@ -130,6 +131,26 @@ def test_the_breaker_turns_jobs_away_and_lets_one_through_later(scripted: Script
             one.now[0] = 30.0
             assert (await one.ask())["text"] == "fine"
             assert one.backend.stats() == {"calls": 3, "retries": 1, "turned_away": 2, "breaker": "closed"}
+
+    asyncio.run(go())
+
+
+def test_while_one_is_let_through_the_others_wait_for_it(scripted: ScriptedServer) -> None:
+    scripted.script[0] = answer(500, "down")
+
+    async def go() -> None:
+        async with inside(scripted.url, allowed_fails=1, cooldown_time=30, max_retries=0) as one:
+            assert (await one.ask())["retry_after"] == 30
+            one.now[0], scripted.script[0] = 30.0, HANG
+            await asyncio.to_thread(scripted.asked.acquire)
+            for name in ("probe", "second", "third"):
+                one.submit(name)
+            await asyncio.to_thread(scripted.asked.acquire)
+            scripted.script[0] = chat("fine")
+            one.desk.cancel("probe")  # then another is the one
+            ends = [await one.end() for _ in range(3)]
+            assert [event["op"] for event in ends] == ["failed", "done", "done"]
+            assert one.backend.stats()["turned_away"] == 0
 
     asyncio.run(go())
 
