@@ -2,14 +2,18 @@
 
 from pathlib import Path
 
+import jsonschema
 import pytest
+import yaml
 
-from batchyard.catalogue import ModelEntry, TaskEntry, load_catalogue
+from batchyard.catalogue import LlamaEntry, TaskEntry, catalogue_schema, load_catalogue, parse_catalogue
+from batchyard.entry import OnnxEntry, OpenaiEntry
 from batchyard.errors import InvalidConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 
 MODEL = "model_list: [{model_name: m, model_path: m.gguf%s}]\n"
+ENTRY = "model_list: [{model_name: m, %s}]\ntask_list: [{task: t}]\n"
 TASKS = "task_list: [{task: t}]\n"
 
 
@@ -23,10 +27,23 @@ def test_the_shipped_catalogue_explains_every_key_and_its_models_are_there() -> 
     path = ROOT / "configs/models.yaml"
     catalogue = load_catalogue(path)
     for model in catalogue.model_list:
+        assert isinstance(model, LlamaEntry)
         assert (ROOT / model.model_path).is_file()
     text = path.read_text(encoding="utf-8")
-    for name in [*ModelEntry.model_fields, *TaskEntry.model_fields]:
+    for name in [*LlamaEntry.model_fields, *TaskEntry.model_fields]:
         assert f"{name}:" in text, f"configs/models.yaml does not show {name}"
+
+
+def test_the_entries_to_be_uncommented_hold_and_show_every_key_of_theirs() -> None:
+    text = (ROOT / "configs/models.yaml").read_text(encoding="utf-8")
+    lines = [line.removeprefix("#") for line in text.splitlines() if line.startswith("#  ")]
+    tasks = "task_list: [{task: contract}, {task: text_cls}]\n"
+    data = yaml.safe_load("model_list:\n" + "\n".join(lines) + "\n" + tasks)
+    catalogue = parse_catalogue(data, "models.yaml")
+    jsonschema.validate(data, catalogue_schema())
+    for shown, model in zip(data["model_list"], catalogue.model_list, strict=True):
+        assert set(shown) == set(type(model).model_fields)
+    assert {type(model) for model in catalogue.model_list} == {OpenaiEntry, OnnxEntry}
 
 
 @pytest.mark.parametrize(
@@ -38,6 +55,12 @@ def test_the_shipped_catalogue_explains_every_key_and_its_models_are_there() -> 
         ("model_list: []\n" + TASKS, "model_list"),
         (MODEL % "" + "task_list: [{task: t}, {task: t}]\n", "'t' is there twice"),
         (MODEL % ", chat_format: os.environ/NOT_THERE" + TASKS, "NOT_THERE"),
+        (ENTRY % "engine: vllm", "engine must be llama_cpp, openai or onnx"),
+        (ENTRY % "engine: openai, model: x", "model_list.0.api_base"),
+        (ENTRY % "engine: openai, model: x, api_base: h/v1", "http or https URL"),
+        (ENTRY % "engine: openai, model: x, api_base: 'http://h', model_path: x", "model_list.0.model_path"),
+        (ENTRY % "engine: onnx", "model_list.0.model_path"),
+        (ENTRY % "engine: onnx, model_path: x, labels: [a, a]", "labels must differ"),
         ("a: b: c", "no YAML"),
     ],
 )
@@ -53,6 +76,27 @@ def test_a_secret_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("TEMPLATE", "{{ messages }}")
     path = write(tmp_path, MODEL % ", chat_format: os.environ/TEMPLATE" + TASKS)
     assert load_catalogue(path).model("m").chat_format == "{{ messages }}"
+
+
+def test_a_key_is_a_name_that_only_its_user_looks_up(tmp_path: Path) -> None:
+    entry = ENTRY % "engine: openai, model: x, api_base: 'http://h/v1', api_key: %s"
+    model = load_catalogue(write(tmp_path, entry % "os.environ/NOT_SET_HERE")).model("m")
+    assert isinstance(model, OpenaiEntry)
+    assert model.api_key == "os.environ/NOT_SET_HERE"
+    with pytest.raises(InvalidConfig, match="a key does not belong in a file") as caught:
+        load_catalogue(write(tmp_path, entry % "sk-a-real-one"))
+    assert "sk-a-real-one" not in str(caught.value)
+    userinfo = "engine: openai, model: x, api_base: 'http://u:secret@h/v1'"
+    with pytest.raises(InvalidConfig, match="no user, password") as caught:
+        load_catalogue(write(tmp_path, ENTRY % userinfo))
+    assert "secret@" not in str(caught.value)
+
+
+def test_a_fault_in_the_schema_is_that_of_its_own_engine() -> None:
+    check = jsonschema.Draft202012Validator(catalogue_schema())
+    model = {"model_name": "m", "engine": "openai", "api_base": "http://h", "model": "x", "n_ctx": 9}
+    [fault] = check.iter_errors({"model_list": [model], "task_list": [{"task": "t"}]})
+    assert "'n_ctx' was unexpected" in fault.message
 
 
 def test_a_missing_file_and_a_missing_model_are_named(tmp_path: Path) -> None:

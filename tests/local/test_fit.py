@@ -18,6 +18,11 @@ def test_a_model_without_its_file_is_left_out_by_name() -> None:
     assert plan.skipped == {"a": "there is no file models/a.gguf"}
 
 
+def test_a_model_that_uses_no_gpu_gets_none() -> None:
+    plan = fit([ModelNeed("far", "http://h/v1", 0, gpu=False)], memory=GB, gpus=[Room("GPU-1", 24 * GB)])
+    assert plan.workers == (Placement("far", None),)
+
+
 def test_weights_that_do_not_fit_together_leave_the_later_out() -> None:
     needs = [ModelNeed("a", "a", 2 * GB), ModelNeed("b", "b", 2 * GB), ModelNeed("c", "c", GB // 2)]
     plan = fit(needs, memory=3 * GB + OVERHEAD_BYTES)

@@ -83,6 +83,23 @@ def test_the_model_is_found_from_the_root_and_needs_no_gpu(catalogue: Catalogue)
     assert "tasks" not in on_cpu
 
 
+def test_entries_of_other_engines_go_as_they_are_with_their_paths_found() -> None:
+    far = {
+        "model_name": "f",
+        "engine": "openai",
+        "api_base": "http://h",
+        "model": "x",
+        "api_key": "os.environ/K",
+    }
+    kind = {"model_name": "k", "engine": "onnx", "model_path": "a/m.onnx", "tokenizer_path": "a/t.json"}
+    models = parse_catalogue({"model_list": [far, kind], "task_list": [{"task": "t"}]}, "test")
+    load = engine_model(models.model("f"), "/yard", 3, on_gpu=False)
+    assert (load["api_key"], load["dialect"]) == ("os.environ/K", "compatible")
+    load = engine_model(models.model("k"), "/yard", 3, on_gpu=False)
+    assert (load["model_path"], load["tokenizer_path"]) == ("/yard/a/m.onnx", "/yard/a/t.json")
+    assert load["n_threads"] == 3
+
+
 def test_times_add_up_from_submission_to_result() -> None:
     route = Route(task="look", model="m", by="job", reason="said so", policy="1", queued_s=2.0, seconds=0.5)
     timings = {
