@@ -101,7 +101,7 @@ class EnginePool(BasePool):
             self._watch_timer.cancel()
         self._watch_timer = hub.call_repeatedly(WATCH_SECONDS, self._watch)
         self._heard = time.monotonic()  # while Celery had no connection, nobody listened
-        hub.call_soon(self._handle_frames)
+        hub.call_soon(self._on_readable)  # for what has come together with `ready`
         self._write()
 
     def on_apply(

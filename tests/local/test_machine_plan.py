@@ -13,7 +13,7 @@ def test_an_endpoint_needs_no_file_and_a_classifier_its_own(tmp_path: Path) -> N
     catalogue = tmp_path / "configs" / "models.yaml"
     catalogue.write_text(
         "model_list:\n"
-        "  - {model_name: far, engine: openai, api_base: 'http://h/v1', model: x, api_key: os.environ/NOT_HERE}\n"
+        "  - {model_name: far, engine: openai, api_base: 'http://h/v1', model: x, api_key: os.environ/KEY}\n"
         "  - {model_name: kind, engine: onnx, model_path: models/kind.onnx}\n"
         "  - {model_name: gone, engine: onnx, model_path: models/gone.onnx}\n"
         "task_list: [{task: t}]\n",

@@ -46,11 +46,12 @@ class Child:
             for at, frame in enumerate(self._frames):
                 if frame["op"] in ops and name in (None, frame.get("id")):
                     return self._frames.pop(at)
-            ready, _, _ = select.select([self.process], [], [], 60)
-            assert ready, f"no {' or '.join(ops)} within a minute"
-            frames = self.process.read()
+            frames = self.process.read()  # what came with `ready` is there without anything to wait for
             assert frames is not None, "the child is gone"
             self._frames += frames
+            if not frames:
+                ready, _, _ = select.select([self.process], [], [], 60)
+                assert ready, f"no {' or '.join(ops)} within a minute"
 
     def done(self, name: str) -> dict[str, Any]:
         """The completion of a request."""

@@ -161,6 +161,24 @@ def test_celery_is_asked_for_as_many_jobs_as_the_engine_wants(bench: Bench) -> N
     assert bench.pool.num_processes == 4, "a new engine begins with all its slots"
 
 
+def test_what_came_together_with_ready_is_heard(bench: Bench) -> None:
+    bench.engine.answers = [{"op": "capacity", "slots": 1}]  # read while the worker waited for the model
+    hub = Hub()
+    bench.pool.register_with_event_loop(hub)
+    for callback in hub.soon:
+        callback()
+    assert bench.pool.num_processes == 1
+
+
+def test_the_time_that_the_engine_names_goes_with_its_error(bench: Bench) -> None:
+    bench.deliver("a")
+    error = {"code": "endpoint_unavailable", "message": "x", "retryable": True, "retry_after": 7.5}
+    bench.engine.answers = [{"op": "failed", "id": next(iter(bench.pool._inside)), "error": error}]
+    bench.pool._on_readable()
+    [(_, outcome)] = bench.outcomes
+    assert (outcome.retry_after, outcome.max_retries) == (7.5, 3)
+
+
 def test_a_time_limit_of_a_suspect_lets_the_next_one_run(bench: Bench) -> None:
     units = [bench.deliver(job_id, timeout=5.0) for job_id in ("a", "b", "c")]
     bench.die()

@@ -38,6 +38,11 @@ class OnnxBackend:
         return self._entry.n_slots
 
     @property
+    def capacity(self) -> int:
+        """All of them, always."""
+        return self._entry.n_slots
+
+    @property
     def info(self) -> dict[str, Any]:
         """What the model and the library are, for the `ready` frame."""
         return {

@@ -20,6 +20,10 @@ class Backend(Protocol):
         """How many requests it answers at once."""
 
     @property
+    def capacity(self) -> int:
+        """How many requests it wants to be given at once now: `n_slots` where nothing is wrong."""
+
+    @property
     def info(self) -> dict[str, Any]:
         """What the model and the library are."""
 

@@ -25,7 +25,9 @@ log = logging.getLogger(__name__)
 
 
 class Desk:
-    """The requests of one backend. `emit` takes the port's events: started, done, failed, rejected."""
+    """The requests of one backend. `emit` takes the port's events: started, done, failed, rejected, and
+    capacity where the backend's has changed.
+    """
 
     def __init__(
         self, backend: Backend, emit: Callable[[Event], None], *, wall: Callable[[], float] = time.time
@@ -38,6 +40,8 @@ class Desk:
         self._done = 0
         self._failed = 0
         self._closed = False
+        self._told = backend.n_slots
+        self._tell_capacity()
 
     def submit(self, frame: Any) -> None:
         """Take a request in; one that is wrong fails at once. An id that is inside already is `rejected`:
@@ -101,6 +105,7 @@ class Desk:
         del self._inside[name]
         if self._closed:
             return
+        self._tell_capacity()
         if task.cancelled():
             self._fail(name, EngineError(CANCELLED, "the job was cancelled"))
             return
@@ -113,6 +118,12 @@ class Desk:
         else:
             log.error("the request %r failed in an unforeseen way", name, exc_info=error)
             self._fail(name, _unforeseen(error))
+
+    def _tell_capacity(self) -> None:
+        capacity = self._backend.capacity
+        if capacity != self._told:
+            self._told = capacity
+            self._emit({"op": "capacity", "slots": capacity})
 
     def _fail(self, name: str, error: EngineError) -> None:
         self._failed += 1

@@ -57,11 +57,19 @@ class RemoteBackend:
         self._counts: Counter[str] = Counter(calls=0, retries=0, turned_away=0)
         self._last = ""
         self._probe_over = asyncio.Event()
+        self._next_waits = False
 
     @property
     def n_slots(self) -> int:
         """How many requests it answers at once."""
         return self._entry.n_slots
+
+    @property
+    def capacity(self) -> int:
+        """One while the endpoint is not asked: the request that will try it out; the others are better off in
+        the queue.
+        """
+        return self._entry.n_slots if self._breaker.state is State.CLOSED else 1
 
     @property
     def info(self) -> dict[str, Any]:
@@ -128,14 +136,22 @@ class RemoteBackend:
         return outcome
 
     async def _enter(self) -> Permit:
-        permit = self._breaker.enter(self._chances.clock())
-        while permit is None and self._breaker.probing:
-            # to be turned away now would cost a retry for what the next moment decides
-            self._probe_over.clear()
-            await self._probe_over.wait()
-            permit = self._breaker.enter(self._chances.clock())
-        if permit is None:
-            raise self._turned_away()
+        """A permit to ask. While the breaker is open one request waits for the end of its cool-down, and the
+        others are turned away: EndpointError.
+        """
+        while (permit := self._breaker.enter(self._chances.clock())) is None:
+            if self._breaker.probing:
+                # to be turned away now would cost a retry for what the next moment decides
+                self._probe_over.clear()
+                await self._probe_over.wait()
+            elif self._next_waits:
+                raise self._turned_away()
+            else:
+                self._next_waits = True
+                try:
+                    await self._chances.sleep(self._breaker.left(self._chances.clock()))
+                finally:
+                    self._next_waits = False
         return permit
 
     async def _call(self, question: Question) -> Reply | Fault:

@@ -35,6 +35,7 @@ class Inside:
         self.backend = backend
         self.now = now
         self.pauses = pauses
+        self.capacities: list[int] = []
         self.events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.desk = Desk(backend, self.events.put_nowait)
 
@@ -46,6 +47,8 @@ class Inside:
         """The next event that ends a request."""
         while True:
             event = await asyncio.wait_for(self.events.get(), 60)
+            if event["op"] == "capacity":
+                self.capacities.append(event["slots"])
             if event["op"] in ENDS:
                 return event
 
@@ -59,11 +62,13 @@ class Inside:
 
 @asynccontextmanager
 async def inside(api_base: str, **settings: Any) -> AsyncIterator[Inside]:
-    """The inside of a child for an endpoint. Its pauses take no time, and its clock stands still."""
+    """The inside of a child for an endpoint. On its clock only pauses take time, and they take no other."""
     now, pauses = [0.0], []
 
     async def sleep(seconds: float) -> None:
         pauses.append(seconds)
+        await asyncio.sleep(0)
+        now[0] += seconds
 
     chances = Chances(clock=lambda: now[0], dice=lambda: 0.5, sleep=sleep)
     backend = await load(entry(api_base, **settings), {"FAR_KEY": KEY}, chances)

@@ -114,7 +114,7 @@ def test_a_deadline_hangs_up(scripted: ScriptedServer) -> None:
     assert scripted.hung_up.acquire(timeout=30)
 
 
-def test_the_breaker_turns_jobs_away_and_lets_one_through_later(scripted: ScriptedServer) -> None:
+def test_the_breaker_turns_jobs_away_and_one_waits_to_try_the_endpoint_out(scripted: ScriptedServer) -> None:
     scripted.script[0] = answer(500, "down", Retry_After="0")
 
     async def go() -> None:
@@ -126,11 +126,14 @@ def test_the_breaker_turns_jobs_away_and_lets_one_through_later(scripted: Script
             assert len(scripted.calls) == 2  # the third attempt was not made
             assert one.backend.stats()["breaker"] == "open"
             scripted.script[0] = chat("fine")
-            one.now[0] = 29.9
-            assert (await one.ask())["code"] == "endpoint_unavailable"
-            one.now[0] = 30.0
-            assert (await one.ask())["text"] == "fine"
+            one.submit("waits")
+            one.submit("away")
+            away, waited = await one.end(), await one.end()
+            assert (away["id"], away["error"]["code"]) == ("away", "endpoint_unavailable")
+            assert (waited["id"], waited["completion"]["text"]) == ("waits", "fine")
+            assert one.pauses[-1] == 30
             assert one.backend.stats() == {"calls": 3, "retries": 1, "turned_away": 2, "breaker": "closed"}
+            assert one.capacities == [1, 4]  # the queue keeps its jobs while nobody is asked
 
     asyncio.run(go())
 
@@ -141,7 +144,8 @@ def test_while_one_is_let_through_the_others_wait_for_it(scripted: ScriptedServe
     async def go() -> None:
         async with inside(scripted.url, allowed_fails=1, cooldown_time=30, max_retries=0) as one:
             assert (await one.ask())["retry_after"] == 30
-            one.now[0], scripted.script[0] = 30.0, HANG
+            scripted.script[0] = HANG
+            one.now[0] = 30
             await asyncio.to_thread(scripted.asked.acquire)
             for name in ("probe", "second", "third"):
                 one.submit(name)
@@ -159,10 +163,14 @@ def test_a_worker_comes_up_while_its_endpoint_is_away() -> None:
     [port] = free_ports(1)
     with remote_child(f"http://127.0.0.1:{port}/v1", cooldown_time=60) as child:
         assert child.process.info["breaker"] == "open"
-        child.submit("a", "板")
-        error = child.failed("a")
+        assert child.until("capacity")["slots"] == 1
+        child.submit("waits", "板")
+        child.submit("away", "板")
+        error = child.failed("away")
+        child.cancel("waits")
+        assert child.failed("waits")["code"] == "cancelled"
     assert (error["code"], error["retryable"]) == ("endpoint_unavailable", True)
-    assert 30 < error["retry_after"] <= 60
+    assert 0 < error["retry_after"] <= 60
 
 
 def test_the_key_goes_to_the_endpoint_and_nowhere_else(scripted: ScriptedServer, caplog: Any) -> None:
