@@ -18,13 +18,13 @@ from typing import Any, Final
 from batchyard.entry import OpenaiEntry
 from workers.engine.completion import Completion, Confidence, Provenance, Timings, TokenLogprob
 from workers.engine.document import read_document
-from workers.engine.errors import EngineError
+from workers.engine.errors import CHOICES_INVALID, EngineError
 from workers.engine.request import ChoicesOutput, EngineRequest, SchemaOutput
 from workers.remote.backoff import pause, worth_waiting
 from workers.remote.breaker import Breaker, Permit, State
 from workers.remote.compose import Question, compose
 from workers.remote.endpoint import Endpoint
-from workers.remote.errors import ENDPOINT_ANSWER_INVALID, ENDPOINT_UNAVAILABLE, EndpointError
+from workers.remote.errors import ENDPOINT_UNAVAILABLE, EndpointError
 from workers.remote.faults import Fault, no_answer
 from workers.remote.labels import label_of, label_probabilities
 from workers.remote.reply import NoAnswer, Reply, read_reply
@@ -230,9 +230,10 @@ class RemoteBackend:
     ) -> Completion:
         label = label_of(reply.text, labels, document=question.document)
         if label is None:
-            raise EndpointError(
-                ENDPOINT_ANSWER_INVALID,
+            raise EngineError(
+                CHOICES_INVALID,
                 f"{self._endpoint.host} was held to {len(labels)} labels and gave none of them",
+                field="output.choices",
                 remedy="name the endpoint's own dialect in the model catalogue",
             )
         chances = label_probabilities(reply.text, reply.tokens or (), labels, document=question.document)

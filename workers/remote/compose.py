@@ -176,7 +176,7 @@ def _schema_form(schema: Any, spelling: Spelling, dialect: str, *, chat: bool) -
     if chat and spelling.schema is not None:
         return {"response_format": _response_format(schema, spelling.schema)}
     if spelling.grammar is not None:
-        return {spelling.grammar: compile_schema(schema).grammar}
+        return {spelling.grammar: compile_schema(schema, whitespace=True)}
     raise _unspelled(dialect, SCHEMA_INVALID, "a schema for a raw prompt", "output.schema", "messages")
 
 

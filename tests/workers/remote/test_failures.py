@@ -218,7 +218,7 @@ def test_choices_have_probabilities_where_every_label_has_a_token(scripted: Scri
     assert (completion["choice"], completion["finish_reason"]) == ("pass", "choice")
     assert completion["choice_probabilities"] == pytest.approx({"fail": 0.1, "pass": 0.9}, abs=1e-3)
     scripted.script[0] = chat('{"choice": "maybe"}')
-    assert ask(scripted.url, request, dialect="compatible")["code"] == "endpoint_answer_invalid"
+    assert ask(scripted.url, request, dialect="compatible")["code"] == "choices_invalid"
 
 
 def test_ids_slots_and_priorities(scripted: ScriptedServer) -> None:
