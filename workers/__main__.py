@@ -43,9 +43,10 @@ def serve(arguments: argparse.Namespace, settings: Settings, catalogue: Catalogu
     began = time.monotonic()
     engine = start_engine(settings, entry, gpu, arguments.threads)
     warmed = warm_up(engine, entry, catalogue, batch_size=min(4, entry.n_slots))
+    place = gpu.uuid if gpu else engine.info.get("endpoint", "the CPU")
     logger.info(
         "%s ready on %s after %.1f s (%d slots, warm-up %.2f s)",
-        entry.model_name, gpu.uuid if gpu else "the CPU", time.monotonic() - began, entry.n_slots, warmed,
+        entry.model_name, place, time.monotonic() - began, entry.n_slots, warmed,
     )  # fmt: skip
     outcomes = Outcomes()
     app = make_worker_app(settings, entry.model_name, outcomes, entry.n_slots)
