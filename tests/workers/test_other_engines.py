@@ -32,7 +32,8 @@ def serve(settings: Settings, tmp_path: Path) -> Iterator[Any]:
         monkeypatch.setenv("BATCHYARD_MODELS", str(catalogue))
         monkeypatch.setenv("FAR_KEY", KEY)
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-        workers.append(start_worker(settings, "other", "--model", model["model_name"]))
+        own = settings.model_copy(update={"models": catalogue})
+        workers.append(start_worker(own, "other", "--model", model["model_name"]))
 
     yield start
     for process in workers:
