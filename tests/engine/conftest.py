@@ -34,6 +34,19 @@ def tiny() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def tiny_encoder() -> ModuleType:
+    """The module that writes tiny embedding models."""
+    return _helper("tiny_encoder")
+
+
+@pytest.fixture(scope="session")
+def encoder_model(tiny_encoder: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A two-layer BERT of random F32 weights that pools by the mean."""
+    path: Path = tiny_encoder.write_tiny_encoder(tmp_path_factory.mktemp("models") / "encoder.gguf")
+    return path
+
+
+@pytest.fixture(scope="session")
 def f16_model(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two layers of random F16 weights with a byte-level vocabulary and a chat template."""
     path: Path = tiny.write_tiny_model(tmp_path_factory.mktemp("models") / "tiny-f16.gguf")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import signal
 import socket
@@ -124,6 +125,43 @@ def test_frames_that_arrive_together_with_load_are_served(start: Callable[[], Ch
     child.socket.sendall(b"".join(encode_frame(frame) for frame in frames))
     operations = [child.receive()["op"] for _ in range(4)]
     assert operations == ["ready", "stats", "started", "done"]
+
+
+def test_an_embedding_model_speaks_the_same_port(start: Callable[[], Child], encoder_model: Path) -> None:
+    child = start()
+    info = child.load(encoder_model, embedding=True)["info"]
+    assert (info["architecture"], info["pooling_type"], info["n_embd"], info["n_ctx"]) == (
+        "bert",
+        "mean",
+        64,
+        64,
+    )
+    for at in range(6):
+        child.submit(str(at), f"pin {at}", output={"type": "embedding"})
+    child.submit("text", "pin 3")
+    child.submit("long", "pin " * 80, output={"type": "embedding"})
+    done: dict[str, dict[str, Any]] = {}
+    failed: dict[str, str] = {}
+    while len(done) + len(failed) < 8:
+        message = child.receive()
+        if message["op"] == "done":
+            done[message["id"]] = message["completion"]
+        elif message["op"] == "failed":
+            failed[message["id"]] = message["error"]["code"]
+    assert failed == {"text": "output_not_supported", "long": "prompt_too_long"}
+    assert {one["finish_reason"] for one in done.values()} == {"embedding"}
+    assert {len(base64.b64decode(one["embedding"])) for one in done.values()} == {4 * 64}
+    child.send(op="stats")
+    assert child.until("stats")["stats"]["done"] == 6
+
+
+def test_an_encoder_loaded_to_generate_names_the_setting(
+    start: Callable[[], Child], encoder_model: Path
+) -> None:
+    child = start()
+    answer = child.load(encoder_model)
+    assert answer["op"] == "load_failed"
+    assert (answer["error"]["code"], answer["error"]["field"]) == ("model_file_invalid", "embedding")
 
 
 def test_cancel_reaches_a_running_job(start: Callable[[], Child], q4_model: Path) -> None:

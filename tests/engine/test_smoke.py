@@ -29,9 +29,9 @@ def test_a_death_by_signal_falls_back_and_is_remembered(
 ) -> None:
     asked: list[bool] = []
 
-    def child(_settings: EngineModel, _threads: int, *, use_extra_bufts: bool) -> int:
+    def child(_settings: EngineModel, _threads: int, *, use_extra_bufts: bool) -> tuple[int, None]:
         asked.append(use_extra_bufts)
-        return codes[use_extra_bufts]
+        return codes[use_extra_bufts], None
 
     monkeypatch.setattr(smoke, "_run_child", child)
     notes = Notebook(tmp_path / "notes.json")
@@ -49,7 +49,7 @@ def test_a_model_wholly_on_a_gpu_is_not_tried(tmp_path: Path) -> None:
 def test_a_model_that_never_decodes_is_refused(
     q4_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    monkeypatch.setattr(smoke, "_run_child", lambda *_args, **_named: code)
+    monkeypatch.setattr(smoke, "_run_child", lambda *_args, **_named: (code, None))
     with pytest.raises(EngineError) as caught:
         smoke.prove(settings(q4_model), 1, Notebook(tmp_path / "notes.json"))
     assert caught.value.code == "model_file_invalid"
@@ -58,4 +58,8 @@ def test_a_model_that_never_decodes_is_refused(
 def test_the_child_says_when_a_model_does_not_load(tmp_path: Path) -> None:
     path = tmp_path / "bad.gguf"
     path.write_bytes(b"GGUF" + bytes(200))
-    assert smoke._run_child(settings(path), 1, use_extra_bufts=True) == 1
+    code, error = smoke._run_child(settings(path), 1, use_extra_bufts=True)
+    assert code > 0
+    assert error is not None
+    assert (error.code, error.field) == ("model_file_invalid", "model")
+    assert str(path) in error.message

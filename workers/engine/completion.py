@@ -105,6 +105,8 @@ class Completion:
     choice_probabilities: dict[str, float] | None = None
     logprobs: tuple[TokenLogprob, ...] | None = None
     confidence: Confidence | None = None
+    embedding: str | None = None
+    """Base64 of little-endian float32."""
 
     def to_frame(self) -> dict[str, Any]:
         """As the port writes it."""
@@ -119,6 +121,7 @@ class Completion:
             "logprobs": None if self.logprobs is None else [item.to_frame() for item in self.logprobs],
             "confidence": None if self.confidence is None else _fields(self.confidence),
             "provenance": _fields(self.provenance),
+            "embedding": self.embedding,
         }
 
 

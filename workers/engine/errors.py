@@ -5,6 +5,7 @@
        choices_invalid  prompt_empty         out_of_memory    deadline_exceeded, deadline_unreachable
        schema_invalid   prompt_too_long
        grammar_invalid  images_not_supported
+       output_not_supported
 
 `model_file_invalid` and `out_of_memory` can also happen before any request, while the model loads.
 It knows no queue and no retry policy: `retryable` only says whether the same request can succeed later
@@ -23,6 +24,7 @@ GRAMMAR_INVALID: Final = "grammar_invalid"
 CHOICES_INVALID: Final = "choices_invalid"
 TEMPLATE_FAILED: Final = "template_failed"
 IMAGES_NOT_SUPPORTED: Final = "images_not_supported"
+OUTPUT_NOT_SUPPORTED: Final = "output_not_supported"
 CANCELLED: Final = "cancelled"
 DEADLINE_EXCEEDED: Final = "deadline_exceeded"
 DEADLINE_UNREACHABLE: Final = "deadline_unreachable"

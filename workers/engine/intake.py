@@ -13,9 +13,9 @@ from typing import Any
 
 from workers.engine.choices import LabelTrie
 from workers.engine.constraint import Constraint
-from workers.engine.errors import CHOICES_INVALID, PROMPT_TOO_LONG, EngineError
+from workers.engine.errors import CHOICES_INVALID, OUTPUT_NOT_SUPPORTED, PROMPT_TOO_LONG, EngineError
 from workers.engine.loader import Runtime
-from workers.engine.request import ChoicesOutput, EngineRequest, GrammarOutput, SchemaOutput
+from workers.engine.request import ChoicesOutput, EmbeddingOutput, EngineRequest, GrammarOutput, SchemaOutput
 from workers.engine.schema import compile_schema
 from workers.engine.sequence import Scoring, Sequence
 
@@ -30,6 +30,13 @@ class Intake:
     def prepare(self, frame: Any, now: float) -> Sequence:
         """A sequence without a slot. Raises EngineError with the field at fault."""
         request = EngineRequest.parse(frame)
+        if isinstance(request.output, EmbeddingOutput):
+            raise EngineError(
+                OUTPUT_NOT_SUPPORTED,
+                f"the model {self._runtime.settings.model_name!r} generates text and makes no embeddings",
+                field="output.type",
+                remedy="send the job to a model with embedding: true in the catalogue (task: embed)",
+            )
         prompt = self._runtime.prompts.build(request)
         room = self._runtime.capacity - len(prompt)
         scoring = self._scoring(request, room)

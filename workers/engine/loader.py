@@ -110,12 +110,12 @@ def load(settings: EngineModel, *, notebook: Notebook | None = None) -> Runtime:
         rewinds=facts.rewinds,
         budget=shape.n_batch - _CHOICE_ROWS,
         choice_rows=_CHOICE_ROWS,
-        info=sizes | _identity(settings, header, model, notebook),
+        info=sizes | identity(settings, header, model, notebook),
         close=close,
     )
 
 
-def _identity(settings: EngineModel, header: GgufHeader, model: Model, notebook: Notebook) -> dict[str, Any]:
+def identity(settings: EngineModel, header: GgufHeader, model: Model, notebook: Notebook) -> dict[str, Any]:
     """What the model and the library are, for the `ready` frame and every result's provenance."""
     path = Path(settings.model_path)
     facts = model.facts()

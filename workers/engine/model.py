@@ -25,6 +25,7 @@ CACHE_TYPES: Final = {
     "bf16": 30,
     "iq4_nl": 20,
 }
+POOLING_TYPES: Final = {"mean": 1, "cls": 2, "last": 3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,8 @@ class EngineModel:
     interactive_slowdown: float = 1.5
     jump_forward: bool = True
     json_whitespace: bool = False
+    embedding: bool = False
+    pooling_type: str | None = None
     verbose: bool = False
 
     @classmethod
@@ -113,6 +116,11 @@ class EngineModel:
                 raise _wrong(
                     name, f"{name} must be one of {', '.join(CACHE_TYPES)}, not {getattr(self, name)!r}"
                 )
+        if self.pooling_type is not None and self.pooling_type not in POOLING_TYPES:
+            raise _wrong(
+                "pooling_type",
+                f"pooling_type must be one of {', '.join(POOLING_TYPES)}, not {self.pooling_type!r}",
+            )
         if self.flash_attn not in ("auto", True, False):
             raise _wrong("flash_attn", f'flash_attn must be "auto", true or false, not {self.flash_attn!r}')
 

@@ -77,7 +77,15 @@ class ChoicesOutput:
     choices: tuple[str, ...]
 
 
-Output = TextOutput | SchemaOutput | GrammarOutput | ChoicesOutput
+@dataclass(frozen=True, slots=True)
+class EmbeddingOutput:
+    """A vector instead of text: of length 1 with `normalize`, its first `dimensions` numbers if given."""
+
+    normalize: bool = True
+    dimensions: int | None = None
+
+
+Output = TextOutput | SchemaOutput | GrammarOutput | ChoicesOutput | EmbeddingOutput
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +251,21 @@ def _parse_output(frame: Any) -> Output:
         return GrammarOutput(grammar)
     if kind == "choices":
         return ChoicesOutput(_parse_choices(frame.get("choices")))
-    raise _invalid("output.type", f"output.type must be text, json_schema, grammar or choices, not {kind!r}")
+    if kind == "embedding":
+        return _parse_embedding(frame)
+    raise _invalid(
+        "output.type",
+        f"output.type must be text, json_schema, grammar, choices or embedding, not {kind!r}",
+    )
+
+
+def _parse_embedding(frame: dict[str, Any]) -> EmbeddingOutput:
+    normalize, dimensions = frame.get("normalize", True), frame.get("dimensions")
+    if not isinstance(normalize, bool):
+        raise _invalid("output.normalize", f"normalize must be true or false, not {normalize!r}")
+    return EmbeddingOutput(
+        normalize, None if dimensions is None else _whole("output.dimensions", dimensions, 1, 2**31 - 1)
+    )
 
 
 def _parse_choices(choices: Any) -> tuple[str, ...]:

@@ -9,16 +9,54 @@ from __future__ import annotations
 import select
 import socket
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
+from workers.engine.embedder import Embedder
+from workers.engine.embedding_loader import load_embedder
 from workers.engine.engine import Engine
 from workers.engine.errors import MODEL_FILE_INVALID, REQUEST_INVALID, EngineError
 from workers.engine.frames import FrameError, FrameReader, encode_frame
 from workers.engine.lifeline import EXIT_LOAD_FAILED, EXIT_OK, EXIT_PROTOCOL
-from workers.engine.loader import Runtime, load
+from workers.engine.loader import load
 from workers.engine.model import EngineModel
 
 _CHUNK: Final = 1 << 20
+
+
+class Loop(Protocol):
+    """What serves requests in steps: the generating engine, or the embedder."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether a step would have nothing to do."""
+
+    def submit(self, frame: Any) -> None:
+        """Take a request in."""
+
+    def cancel(self, name: str) -> None:
+        """Take a request out."""
+
+    def step(self) -> None:
+        """One forward pass."""
+
+    def events(self) -> list[dict[str, Any]]:
+        """Port frames since the last call."""
+
+    def stats(self) -> dict[str, Any]:
+        """Counters since the start."""
+
+
+Opened = tuple[Loop, dict[str, Any], Callable[[], None]]
+"""A loop, what it says of itself in the `ready` frame, and how it is closed."""
+
+
+def open_loop(settings: EngineModel) -> Opened:
+    """The loop that a model needs. Raises EngineError where it cannot be loaded."""
+    if settings.embedding:
+        embedding = load_embedder(settings)
+        return Embedder(embedding), embedding.info, embedding.close
+    runtime = load(settings)
+    return Engine(runtime), runtime.info, runtime.close
 
 
 class Connection:
@@ -76,7 +114,7 @@ class Connection:
             self._flush()
 
 
-def serve(connection: socket.socket, *, load_model: Callable[[EngineModel], Runtime] = load) -> int:
+def serve(connection: socket.socket) -> int:
     """The child's whole life; returns the exit status. EOF and `shutdown` both mean: stop now."""
     peer = Connection(connection)
     try:
@@ -84,7 +122,7 @@ def serve(connection: socket.socket, *, load_model: Callable[[EngineModel], Runt
         if not arrived or arrived[0].get("op") == "shutdown":
             return EXIT_OK
         first = arrived[0]
-        runtime = load_model(
+        loop, info, close = open_loop(
             EngineModel.parse(first.get("model")) if first.get("op") == "load" else _no_load(first)
         )
     except FrameError:
@@ -93,18 +131,18 @@ def serve(connection: socket.socket, *, load_model: Callable[[EngineModel], Runt
         peer.send({"op": "load_failed", "error": error.to_frame()})
         peer.drain()
         return EXIT_LOAD_FAILED
-    peer.send({"op": "ready", "info": runtime.info})
+    peer.send({"op": "ready", "info": info})
     try:
-        return _loop(peer, Engine(runtime), arrived[1:])
+        return _loop(peer, loop, arrived[1:])
     finally:
-        runtime.close()
+        close()
 
 
 def _no_load(message: dict[str, Any]) -> EngineModel:
     raise EngineError(MODEL_FILE_INVALID, f"the first frame must be load, not {message.get('op')!r}")
 
 
-def _loop(peer: Connection, engine: Engine, messages: list[dict[str, Any]]) -> int:
+def _loop(peer: Connection, engine: Loop, messages: list[dict[str, Any]]) -> int:
     """Serve until the peer is done; `messages` came together with the first frame."""
     while not peer.closed:
         for message in messages:
@@ -135,7 +173,7 @@ def _send_event(peer: Connection, event: dict[str, Any]) -> None:
         peer.send({"op": "failed", "id": event["id"], "error": why.to_frame()})
 
 
-def _handle(peer: Connection, engine: Engine, message: dict[str, Any]) -> None:
+def _handle(peer: Connection, engine: Loop, message: dict[str, Any]) -> None:
     operation = message.get("op")
     if operation == "submit":
         engine.submit(message.get("request"))

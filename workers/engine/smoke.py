@@ -27,6 +27,8 @@ from workers.engine.notebook import Notebook, file_identity
 
 SMOKE_OK: Final = "ok"
 SMOKE_NO_EXTRA: Final = "no_extra_bufts"
+_REFUSED: Final = 3
+"""Exit status of a child that met an error and printed it."""
 _ROWS: Final = (2, 8, 64)
 _TIMEOUT_S: Final = 600.0
 
@@ -44,6 +46,7 @@ def prove(settings: EngineModel, n_threads: int, notebook: Notebook, *, on_gpu: 
             library_identity(),
             _processor(),
             f"{n_threads},{settings.n_gpu_layers},{settings.flash_attn},{settings.type_k},{settings.type_v}",
+            str(settings.embedding),
         )
     )
     return notebook.remember("smoke", key, lambda: _find_out(settings, n_threads))
@@ -68,15 +71,18 @@ def _processor() -> str:
 
 
 def _find_out(settings: EngineModel, n_threads: int) -> str:
-    first = _run_child(settings, n_threads, use_extra_bufts=True)
-    if first == 0:
+    code, error = _run_child(settings, n_threads, use_extra_bufts=True)
+    if code == 0:
         return SMOKE_OK
-    second = _run_child(settings, n_threads, use_extra_bufts=False) if first < 0 else first
-    if second == 0:
-        return SMOKE_NO_EXTRA
+    if code < 0:
+        code, error = _run_child(settings, n_threads, use_extra_bufts=False)
+        if code == 0:
+            return SMOKE_NO_EXTRA
+    if error is not None:
+        raise error
     raise EngineError(
         MODEL_FILE_INVALID,
-        f"a trial decode of {settings.model_path} failed ({_describe(second)})",
+        f"a trial decode of {settings.model_path} failed ({_describe(code)})",
         field="model",
         remedy="check the file; if it is sound, build llama.cpp for this processor and try again",
     )
@@ -86,21 +92,29 @@ def _describe(code: int) -> str:
     return f"the child died of signal {-code}" if code < 0 else f"exit status {code}"
 
 
-def _run_child(settings: EngineModel, n_threads: int, *, use_extra_bufts: bool) -> int:
+def _run_child(
+    settings: EngineModel, n_threads: int, *, use_extra_bufts: bool
+) -> tuple[int, EngineError | None]:
+    """The child's exit status, and the error that it met, if it lived to say so."""
     order = {"model": asdict(settings), "n_threads": n_threads, "use_extra_bufts": use_extra_bufts}
     try:
         child = subprocess.run(
             [sys.executable, "-m", "workers.engine.smoke"],
             input=json.dumps(order).encode(),
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=None if settings.verbose else subprocess.DEVNULL,
             timeout=_TIMEOUT_S,
             check=False,
         )
     except subprocess.TimeoutExpired:
         # a decode that never ends is as good as one that died: `run` has killed the child
-        return -signal.SIGKILL
-    return child.returncode
+        return -signal.SIGKILL, None
+    if child.returncode != _REFUSED:
+        return child.returncode, None
+    said = json.loads(child.stdout)
+    return child.returncode, EngineError(
+        said["code"], said["message"], field=said["field"], remedy=said["remedy"]
+    )
 
 
 def decode_some_rows(settings: EngineModel, n_threads: int, *, use_extra_bufts: bool) -> None:
@@ -137,15 +151,38 @@ def decode_some_rows(settings: EngineModel, n_threads: int, *, use_extra_bufts: 
     model.close()
 
 
+def embed_some_rows(settings: EngineModel, n_threads: int, *, use_extra_bufts: bool) -> None:
+    """The same for an embedding model."""
+    from workers.engine.llama.log import Log
+    from workers.engine.llama.model import Model
+    from workers.engine.llama.pooled import PooledContext
+    from workers.engine.rows import RowWriter
+
+    log = Log(settings.verbose)
+    model = Model(settings, use_extra_bufts=use_extra_bufts, log=log)
+    context = PooledContext(model, settings, n_threads, log)
+    writer = RowWriter(context.batch)
+    for rows in (min(rows, context.facts.prompt) for rows in _ROWS):
+        writer.clear()
+        writer.add_run(0, [token % model.vocabulary.size for token in range(rows)], 0, outputs="all")
+        code = context.encode(writer.n_rows)
+        if code != 0:
+            raise EngineError(MODEL_FILE_INVALID, f"a pass of {rows} rows returned {code}", field="model")
+        context.vectors(1).sum()
+    context.close()
+    model.close()
+
+
 def main() -> int:
     """The child's whole life; 0 when every decode returned."""
     order: dict[str, Any] = json.load(sys.stdin)
     settings = EngineModel.parse(order["model"])
+    run_some_rows = embed_some_rows if settings.embedding else decode_some_rows
     try:
-        decode_some_rows(settings, order["n_threads"], use_extra_bufts=order["use_extra_bufts"])
+        run_some_rows(settings, order["n_threads"], use_extra_bufts=order["use_extra_bufts"])
     except EngineError as error:
-        print(error.message, file=sys.stderr)
-        return 1
+        print(json.dumps(error.to_frame()))
+        return _REFUSED
     return 0
 
 

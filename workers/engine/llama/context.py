@@ -12,7 +12,7 @@ from llama_cpp import llama_cpp as c
 
 from workers.engine.errors import OUT_OF_MEMORY, EngineError
 from workers.engine.llama.log import Log
-from workers.engine.llama.model import Model
+from workers.engine.llama.model import Model, encoder_alone
 from workers.engine.model import CACHE_TYPES, EngineModel
 
 Logits = npt.NDArray[np.float32]
@@ -80,6 +80,7 @@ class Context:
         params.no_perf = True
         self._params = params
         self._model = model
+        self._settings = settings
         self._shape = shape
         self._log = log
         self._pointer: Any = None
@@ -104,6 +105,9 @@ class Context:
                 remedy="lower n_ctx or n_slots, or quantise the cache (type_k, type_v)",
             )
         self._memory = c.llama_get_memory(self._pointer)
+        if not self._memory:
+            self.close()
+            raise encoder_alone(self._settings.model_path)
         self._logits_address = 0
 
     def decode(self, n_rows: int) -> int:

@@ -50,15 +50,25 @@ class Model:
                 field="model",
                 remedy="check that the file is complete, its architecture supported and the memory enough",
             )
-        if c.llama_model_has_encoder(self._pointer) or not c.llama_model_has_decoder(self._pointer):
+        try:
+            self._check_kind(settings)
+        except EngineError:
             self.close()
+            raise
+        self.vocabulary = Vocabulary(c.llama_model_get_vocab(self._pointer))
+
+    def _check_kind(self, settings: EngineModel) -> None:
+        encoder = bool(c.llama_model_has_encoder(self._pointer))
+        decoder = bool(c.llama_model_has_decoder(self._pointer))
+        if encoder and decoder:
             raise EngineError(
                 MODEL_FILE_INVALID,
-                f"{settings.model_path} is no text generator: only models with a decoder alone can be served",
+                f"{settings.model_path} has an encoder and a decoder; models with both are not served",
                 field="model",
-                remedy="choose a decoder model",
+                remedy="choose a model with one of them",
             )
-        self.vocabulary = Vocabulary(c.llama_model_get_vocab(self._pointer))
+        if encoder and not settings.embedding:
+            raise encoder_alone(settings.model_path)
 
     @property
     def pointer(self) -> Any:
@@ -85,6 +95,16 @@ class Model:
         if self._pointer:
             c.llama_model_free(self._pointer)
             self._pointer = None
+
+
+def encoder_alone(path: str) -> EngineError:
+    """The error for a file that generates nothing, loaded to generate."""
+    return EngineError(
+        MODEL_FILE_INVALID,
+        f"{path} is an encoder: it makes vectors and generates no text",
+        field="embedding",
+        remedy="set embedding: true in the model catalogue, or choose a decoder model",
+    )
 
 
 def _load_mode(settings: EngineModel) -> int:

@@ -47,16 +47,16 @@ class Vocabulary:
         raw = c.llama_vocab_get_text(self._pointer, token)
         return (raw or b"").decode("utf-8", "replace")
 
-    def tokenise(self, text: str, *, special: bool = False) -> Tokens:
-        """Token ids of `text`, without a beginning-of-text token; control tokens are read only where
-        `special`.
+    def tokenise(self, text: str, *, special: bool = False, framed: bool = False) -> Tokens:
+        """Token ids of `text`; control tokens are read only where `special`, and put around it as the file
+        asks for them only where `framed`.
         """
         data = text.encode("utf-8")
         room = len(data) + 8
         while True:
             out = np.empty(room, dtype=np.int32)
             pointer = out.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
-            count = int(c.llama_tokenize(self._pointer, data, len(data), pointer, room, False, special))
+            count = int(c.llama_tokenize(self._pointer, data, len(data), pointer, room, framed, special))
             if count >= 0:
                 return out[:count].copy()
             room = -count
