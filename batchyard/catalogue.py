@@ -89,12 +89,27 @@ class LlamaEntry(ServedModel):
         bool,
         Field(description="Allow spaces and line ends between the parts of JSON; false is compact JSON."),
     ] = False
+    embedding: Annotated[
+        bool, Field(description="Make vectors instead of text: an encoder, or a decoder with pooling.")
+    ] = False
+    pooling_type: Annotated[
+        Literal["mean", "cls", "last"] | None,
+        Field(
+            description="How an embedding model makes one vector of a text; null takes what the file says."
+        ),
+    ] = None
     verbose: bool = False
 
     @property
     def wants_gpu(self) -> bool:
         """Whether some of its layers go onto a GPU where there is one."""
         return self.n_gpu_layers != 0
+
+    @model_validator(mode="after")
+    def _pools_embeddings(self) -> "LlamaEntry":
+        if self.pooling_type is not None and not self.embedding:
+            raise ValueError("pooling_type goes with embedding: true")
+        return self
 
 
 def _engine_of(entry: object) -> object:

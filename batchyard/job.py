@@ -237,7 +237,7 @@ def _remedy(kind: str, loc: list[str]) -> str:
 def _invalid(exc: ValidationError) -> InvalidJob:
     """Our error for the first fault pydantic found, with the value as the caller wrote it."""
     first = exc.errors()[0]
-    branches = {"text", "image", "json_schema", "grammar", "choices", "tuple[Part, ...]", "str"}
+    branches = {"text", "image", "json_schema", "grammar", "choices", "embedding", "tuple[Part, ...]", "str"}
     loc = [str(part) for part in first["loc"]]
     field = ".".join(
         part for i, part in enumerate(loc) if i == 0 or not (part in branches and i + 1 < len(loc))

@@ -69,7 +69,18 @@ class ChoicesOutput(_Form):
         return choices
 
 
-Output = Annotated[TextOutput | JsonSchemaOutput | GrammarOutput | ChoicesOutput, Field(discriminator="type")]
+class EmbeddingOutput(_Form):
+    """A vector of the text: of length 1 with `normalize`, cut to its first `dimensions` numbers if given."""
+
+    type: Literal["embedding"]
+    normalize: bool = True
+    dimensions: Annotated[int, Field(ge=1)] | None = None
+
+
+Output = Annotated[
+    TextOutput | JsonSchemaOutput | GrammarOutput | ChoicesOutput | EmbeddingOutput,
+    Field(discriminator="type"),
+]
 
 _TYPES = {"object", "array", "string", "number", "integer", "boolean", "null"}
 _SUBSCHEMAS = ("items", "additionalProperties", "not")

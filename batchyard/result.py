@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 from batchyard.errors import YardError, error_named
 from batchyard.route import Route
 from batchyard.states import State
+from batchyard.vector import Vector
 
 
 class _Frozen(BaseModel):
@@ -82,7 +83,10 @@ class ErrorInfo(_Frozen):
 
 
 class Result(_Frozen):
-    """The one result of a job. `state` is SUCCESS, FAILURE or REVOKED; `error` is set unless SUCCESS."""
+    """The one result of a job. `state` is SUCCESS, FAILURE or REVOKED; `error` is set unless SUCCESS.
+
+    `embedding` is a list of floats here and base64 of float32 in JSON, see `batchyard.vector`.
+    """
 
     job_id: str
     state: State
@@ -90,6 +94,7 @@ class Result(_Frozen):
     parsed: JsonValue = None
     choice: str | None = None
     choice_probabilities: dict[str, float] | None = None
+    embedding: Vector | None = None
     finish_reason: str | None = None
     usage: Usage = Usage()
     timings: Timings = Timings()

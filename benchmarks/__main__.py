@@ -4,7 +4,7 @@ import runpy
 import sys
 from pathlib import Path
 
-_NOT_COMMANDS = {"__init__", "__main__", "child", "machine", "naive", "reports", "table"}
+_NOT_COMMANDS = {"__init__", "__main__", "child", "encoder_file", "machine", "naive", "reports", "table"}
 
 
 def names() -> list[str]:

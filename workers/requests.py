@@ -5,6 +5,7 @@ from typing import Any
 from batchyard.catalogue import Catalogue, ModelEntry, with_task_defaults
 from batchyard.entry import OnnxEntry, OpenaiEntry
 from batchyard.job import Job, Message
+from batchyard.output import EmbeddingOutput
 from batchyard.result import Confidence, Provenance, Result, Timings, Usage
 from batchyard.route import Route
 from batchyard.states import State
@@ -44,6 +45,10 @@ def engine_request(job: Job, task: str, catalogue: Catalogue) -> dict[str, Any]:
         "priority": job.priority,
         "deadline": job.deadline,
     }
+    if isinstance(job.output, EmbeddingOutput):
+        # no chat template goes around it; an instruction such as "query: " belongs to the text
+        before = "" if job.raw or entry is None else entry.instruction or ""
+        return request | {"prompt": before + job.text}
     if job.raw:
         return request | {"prompt": job.prompt}
     messages = job.messages or (Message(role="user", content=job.prompt or ""),)
@@ -65,6 +70,7 @@ def success(
         parsed=completion.get("parsed"),
         choice=completion.get("choice"),
         choice_probabilities=completion.get("choice_probabilities"),
+        embedding=completion.get("embedding"),
         finish_reason=completion["finish_reason"],
         usage=Usage.model_validate(completion["usage"]),
         timings=Timings(

@@ -13,6 +13,8 @@ from typing import Any
 from batchyard.catalogue import Catalogue, LlamaEntry, ModelEntry, load_catalogue
 from batchyard.errors import EngineLost, JobFailed, YardError
 from batchyard.job import Job
+from batchyard.output import EmbeddingOutput
+from batchyard.sampling import Sampling
 from batchyard.settings import load_settings
 from workers.engine_process import EngineProcess
 from workers.gpu import gpu_for
@@ -34,12 +36,15 @@ def warm_up(engine: EngineProcess, entry: ModelEntry, catalogue: Catalogue, batc
     """
     if not isinstance(entry, LlamaEntry):
         return 0.0
+    output = EmbeddingOutput(type="embedding") if entry.embedding else None
     tasks = entry.tasks or catalogue.task_names[:1]
     began = time.monotonic()
     waiting = set()
     for number in range(batch_size):
         task = tasks[number % len(tasks)]
-        job = Job(id=f"warmup-{number}", task=task, prompt=_TEXT, sampling={"max_tokens": 8})  # type: ignore[arg-type]
+        job = Job(
+            id=f"warmup-{number}", task=task, prompt=_TEXT, sampling=Sampling(max_tokens=8), output=output
+        )
         engine.send({"op": "submit", "request": engine_request(job, task, catalogue)})
         waiting.add(job.id)
     limit = began + WARM_UP_SECONDS

@@ -52,6 +52,8 @@ def test_the_entries_to_be_uncommented_hold_and_show_every_key_of_theirs() -> No
         (MODEL % ", n_ctx: -1" + TASKS, "model_list.0.n_ctx"),
         (MODEL % ", n_cxt: 512" + TASKS, "model_list.0.n_cxt"),
         (MODEL % ", tasks: [u]" + TASKS, "'u'"),
+        (MODEL % ", pooling_type: mean" + TASKS, "goes with embedding: true"),
+        (MODEL % ", embedding: true, pooling_type: max" + TASKS, "pooling_type"),
         ("model_list: []\n" + TASKS, "model_list"),
         (MODEL % "" + "task_list: [{task: t}, {task: t}]\n", "'t' is there twice"),
         (MODEL % ", chat_format: os.environ/NOT_THERE" + TASKS, "NOT_THERE"),

@@ -27,6 +27,8 @@ from batchyard.jsonvalue import MAX_DEPTH
         ({"prompt": "a", "output": {"type": "grammar", "grammar": "sheep"}}, "output.grammar", "root"),
         ({"prompt": "a", "output": {"type": "choices", "choices": ["x"]}}, "output.choices", "2"),
         ({"prompt": "a", "output": {"type": "choices", "choices": ["x", "x"]}}, "output.choices", "differ"),
+        ({"prompt": "a", "output": {"type": "embedding", "dimensions": 0}}, "output.dimensions", "0"),
+        ({"prompt": "a", "output": {"type": "embedding", "size": 3}}, "output.size", "3"),
         ({"messages": [{"role": "robot", "content": "x"}]}, "messages.0.role", "robot"),
     ],
 )  # fmt: skip
