@@ -98,6 +98,12 @@ class LlamaEntry(ServedModel):
             description="How an embedding model makes one vector of a text; null takes what the file says."
         ),
     ] = None
+    choices_temperature: Annotated[
+        dict[Name, Annotated[float, Field(ge=0.001, le=1000)]],
+        Field(
+            description="By task: softens (above 1) or sharpens what choices answer; from workers.calibrate."
+        ),
+    ] = {}
     verbose: bool = False
 
     @property
@@ -160,7 +166,7 @@ class Catalogue(Entry):
             if twice:
                 raise ValueError(f"{kind} {twice[0]!r} is there twice")
         for model in self.model_list:
-            for task in model.tasks:
+            for task in (*model.tasks, *model.choices_temperature):
                 if task not in tasks:
                     raise ValueError(f"model {model.model_name!r} names the task {task!r}, not in task_list")
         return self

@@ -54,10 +54,17 @@ class GrammarOutput(_Form):
 
 
 class ChoicesOutput(_Form):
-    """One of the given labels, with the probability of each."""
+    """One of the given labels, with the probability of each.
+
+    `prior: content_free` takes off what each label scores on the same chat with `N/A` as its last user
+    message, for models that prefer some labels whatever the text. `length_normalization: mean` scores a label
+    by its mean token instead of the sum, for labels of unequal length.
+    """
 
     type: Literal["choices"]
     choices: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=256)], ...], Field(min_length=2)]
+    prior: Literal["content_free"] | None = None
+    length_normalization: Literal["none", "mean"] = "none"
 
     @field_validator("choices")
     @classmethod

@@ -85,6 +85,8 @@ class ErrorInfo(_Frozen):
 class Result(_Frozen):
     """The one result of a job. `state` is SUCCESS, FAILURE or REVOKED; `error` is set unless SUCCESS.
 
+    `choice_logprobs` are what the model itself gives each label, Σ log p of its tokens, before prior, length
+    and temperature: their exponentials add up to the share of the model's belief that is in any label at all.
     `embedding` is a list of floats here and base64 of float32 in JSON, see `batchyard.vector`.
     """
 
@@ -94,6 +96,7 @@ class Result(_Frozen):
     parsed: JsonValue = None
     choice: str | None = None
     choice_probabilities: dict[str, float] | None = None
+    choice_logprobs: dict[str, float] | None = None
     embedding: Vector | None = None
     finish_reason: str | None = None
     usage: Usage = Usage()

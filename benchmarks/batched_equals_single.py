@@ -80,7 +80,9 @@ def completions(
             number, prompt = waiting.popleft()
             sampling = Sampling(temperature=0, logprobs=logprobs)
             job = Job(id=f"n{number}", task=setup.task, prompt=prompt, sampling=sampling)
-            engine.send({"op": "submit", "request": engine_request(job, setup.task, setup.catalogue)})
+            entry = setup.catalogue.model(setup.model)
+            request = engine_request(job, setup.task, setup.catalogue, entry)
+            engine.send({"op": "submit", "request": request})
             inside.add(job.id)
         for frame in _frames(engine):
             if frame["op"] == "failed":

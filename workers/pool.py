@@ -121,7 +121,9 @@ class EnginePool(BasePool):
             return None
         try:
             job, route = read_body(delivery)
-            request = engine_request(job, route.task, self._yard.catalogue)
+            request = engine_request(
+                job, route.task, self._yard.catalogue, self._yard.catalogue.model(route.model)
+            )
         except YardError as exc:
             self._settle(delivery, Outcome(error=exc))
             return None

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from batchyard.catalogue import Catalogue, ModelEntry, with_task_defaults
+from batchyard.catalogue import Catalogue, LlamaEntry, ModelEntry, with_task_defaults
 from batchyard.entry import OnnxEntry, OpenaiEntry
 from batchyard.job import Job, Message
-from batchyard.output import EmbeddingOutput
+from batchyard.output import ChoicesOutput, EmbeddingOutput, Output
 from batchyard.result import Confidence, Provenance, Result, Timings, Usage
 from batchyard.route import Route
 from batchyard.states import State
@@ -20,7 +20,7 @@ def engine_model(entry: ModelEntry, root: str, n_threads: int, on_gpu: bool) -> 
         if entry.tokenizer_path is not None:
             paths["tokenizer_path"] = root_path(root, entry.tokenizer_path)
         return entry.model_dump(mode="json") | paths
-    model = entry.model_dump(exclude={"engine", "tasks"})
+    model = entry.model_dump(exclude={"engine", "tasks", "choices_temperature"})
     model["model_path"] = root_path(root, entry.model_path)
     model["n_threads"] = n_threads
     if not on_gpu:
@@ -33,15 +33,15 @@ def root_path(root: str, path: str) -> str:
     return path if path.startswith("/") else f"{root}/{path}"
 
 
-def engine_request(job: Job, task: str, catalogue: Catalogue) -> dict[str, Any]:
-    """The engine's request for `job`, taken for `task`: the task's instruction, output form and sampling
-    stand in where the job is silent."""
+def engine_request(job: Job, task: str, catalogue: Catalogue, model: ModelEntry) -> dict[str, Any]:
+    """The engine's request for `job`, taken for `task` by `model`: the task's instruction, output form and
+    sampling stand in where the job is silent, and choices get the temperature fitted for task and model."""
     entry = catalogue.task(task)
     job = with_task_defaults(job, entry)
     request: dict[str, Any] = {
         "id": job.id,
         "sampling": job.sampling.model_dump(exclude_none=True),
-        "output": {"type": "text"} if job.output is None else job.output.model_dump(by_alias=True),
+        "output": _engine_output(job.output, _temperature(model, task)),
         "priority": job.priority,
         "deadline": job.deadline,
     }
@@ -57,6 +57,17 @@ def engine_request(job: Job, task: str, catalogue: Catalogue) -> dict[str, Any]:
     return request | {"messages": [message.model_dump() for message in messages]}
 
 
+def _temperature(model: ModelEntry, task: str) -> float:
+    return model.choices_temperature.get(task, 1.0) if isinstance(model, LlamaEntry) else 1.0
+
+
+def _engine_output(output: Output | None, temperature: float) -> dict[str, Any]:
+    if output is None:
+        return {"type": "text"}
+    form: dict[str, Any] = output.model_dump(by_alias=True)
+    return form | {"temperature": temperature} if isinstance(output, ChoicesOutput) else form
+
+
 def success(
     job: Job, route: Route, completion: dict[str, Any], *, worker: str, gpu: str | None, attempt: int,
     submitted: float, routed: float, received: float, finished: float,
@@ -70,6 +81,7 @@ def success(
         parsed=completion.get("parsed"),
         choice=completion.get("choice"),
         choice_probabilities=completion.get("choice_probabilities"),
+        choice_logprobs=completion.get("choice_logprobs"),
         embedding=completion.get("embedding"),
         finish_reason=completion["finish_reason"],
         usage=Usage.model_validate(completion["usage"]),

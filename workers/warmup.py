@@ -45,7 +45,7 @@ def warm_up(engine: EngineProcess, entry: ModelEntry, catalogue: Catalogue, batc
         job = Job(
             id=f"warmup-{number}", task=task, prompt=_TEXT, sampling=Sampling(max_tokens=8), output=output
         )
-        engine.send({"op": "submit", "request": engine_request(job, task, catalogue)})
+        engine.send({"op": "submit", "request": engine_request(job, task, catalogue, entry)})
         waiting.add(job.id)
     limit = began + WARM_UP_SECONDS
     while waiting:

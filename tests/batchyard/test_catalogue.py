@@ -54,6 +54,8 @@ def test_the_entries_to_be_uncommented_hold_and_show_every_key_of_theirs() -> No
         (MODEL % ", tasks: [u]" + TASKS, "'u'"),
         (MODEL % ", pooling_type: mean" + TASKS, "goes with embedding: true"),
         (MODEL % ", embedding: true, pooling_type: max" + TASKS, "pooling_type"),
+        (MODEL % ", choices_temperature: {u: 2}" + TASKS, "'u'"),
+        (MODEL % ", choices_temperature: {t: 0}" + TASKS, "choices_temperature.t"),
         ("model_list: []\n" + TASKS, "model_list"),
         (MODEL % "" + "task_list: [{task: t}, {task: t}]\n", "'t' is there twice"),
         (MODEL % ", chat_format: os.environ/NOT_THERE" + TASKS, "NOT_THERE"),

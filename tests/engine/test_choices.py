@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from workers.engine.choices import LabelTrie
+from workers.engine.distribution import distribution
 from workers.engine.memory import Memory
 from workers.engine.scoring import PathRunner
 from workers.engine.sequence import Scoring
@@ -61,8 +62,10 @@ def test_probabilities_equal_brute_force(labels: tuple[tuple[int, ...], ...], wi
     trie = LabelTrie(labels, END)
     run(trie)
     assert trie.scores_end is with_end
-    assert np.allclose(trie.probabilities(), brute_force(labels, with_end))
-    assert trie.probabilities().sum() == pytest.approx(1.0)
+    probabilities = distribution(trie.log_scores())
+    assert np.allclose(probabilities, brute_force(labels, with_end))
+    assert probabilities.sum() == pytest.approx(1.0)
+    assert trie.lengths().tolist() == [len(label) + with_end for label in labels]
 
 
 def test_labels_of_one_token_need_no_rows() -> None:

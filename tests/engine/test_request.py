@@ -28,6 +28,17 @@ def test_text_parts_are_joined() -> None:
     assert request.messages == (Message("user", "ab"),)
 
 
+def test_choices_take_their_corrections() -> None:
+    output = {
+        "type": "choices",
+        "choices": ["a", "b"],
+        "prior": "content_free",
+        "length_normalization": "mean",
+        "temperature": 2,
+    }
+    assert EngineRequest.parse(frame(output=output)).output == ChoicesOutput(("a", "b"), True, True, 2.0)
+
+
 def test_choices_keep_their_order() -> None:
     request = EngineRequest.parse(frame(output={"type": "choices", "choices": ["pass", "fail"]}))
     assert request.output == ChoicesOutput(("pass", "fail"))
@@ -63,6 +74,21 @@ def test_choices_keep_their_order() -> None:
         ({"output": {"type": "json_schema", "schema": "x"}}, "schema_invalid", "output.schema"),
         ({"output": {"type": "grammar"}}, "grammar_invalid", "output.grammar"),
         ({"output": {"type": "choices", "choices": []}}, "choices_invalid", "output.choices"),
+        (
+            {"output": {"type": "choices", "choices": ["a"], "prior": "flat"}},
+            "request_invalid",
+            "output.prior",
+        ),
+        (
+            {"output": {"type": "choices", "choices": ["a"], "length_normalization": "sum"}},
+            "request_invalid",
+            "output.length_normalization",
+        ),
+        (
+            {"output": {"type": "choices", "choices": ["a"], "temperature": 0}},
+            "request_invalid",
+            "output.temperature",
+        ),
         ({"output": {"type": "choices", "choices": ["a", "a"]}}, "choices_invalid", "output.choices"),
         ({"output": {"type": "choices", "choices": ["a", 1]}}, "choices_invalid", "output.choices"),
     ],

@@ -31,7 +31,7 @@ def catalogue() -> Catalogue:
 
 
 def test_a_silent_job_gets_what_its_task_says(catalogue: Catalogue) -> None:
-    request = engine_request(Job(id="j", prompt="板"), "look", catalogue)
+    request = engine_request(Job(id="j", prompt="板"), "look", catalogue, catalogue.model("m"))
     assert request["messages"] == [
         {"role": "system", "content": "Look closely."},
         {"role": "user", "content": "板"},
@@ -50,22 +50,52 @@ def test_what_the_job_says_itself_stands(catalogue: Catalogue) -> None:
             "deadline": 5.0,
         }
     )
-    request = engine_request(job, "look", catalogue)
+    request = engine_request(job, "look", catalogue, catalogue.model("m"))
     assert [message["content"] for message in request["messages"]] == ["Mine.", "x"]
-    assert request["output"] == {"type": "choices", "choices": ("a", "b")}
+    assert request["output"] == {
+        "type": "choices",
+        "choices": ("a", "b"),
+        "prior": None,
+        "length_normalization": "none",
+        "temperature": 1.0,
+    }
     assert request["sampling"] == {"max_tokens": 99, "temperature": 0.0, "stop": ("\n",)}
     assert (request["priority"], request["deadline"]) == (0, 5.0)
 
 
+def test_choices_get_the_temperature_fitted_for_task_and_model(catalogue: Catalogue) -> None:
+    job = Job.model_validate({"prompt": "x", "output": {"type": "choices", "choices": ["a", "b"]}})
+    fitted = catalogue.model("m").model_copy(update={"choices_temperature": {"look": 2.5}})
+    assert engine_request(job, "look", catalogue, fitted)["output"]["temperature"] == 2.5
+    assert engine_request(job, "plain", catalogue, fitted)["output"]["temperature"] == 1.0
+    assert "choices_temperature" not in engine_model(fitted, "/yard", 1, on_gpu=False)
+
+
+def test_a_text_to_embed_follows_its_task_s_instruction_without_a_chat(catalogue: Catalogue) -> None:
+    for fields, prompt in (
+        ({"prompt": "board"}, "Look closely.board"),
+        (
+            {"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "board"}]},
+            "Look closely.board",
+        ),
+        ({"prompt": "board", "raw": True}, "board"),
+    ):
+        job = Job.model_validate(fields | {"output": {"type": "embedding", "dimensions": 8}})
+        request = engine_request(job, "look", catalogue, catalogue.model("m"))
+        assert request["prompt"] == prompt
+        assert "messages" not in request
+        assert request["output"] == {"type": "embedding", "normalize": True, "dimensions": 8}
+
+
 def test_a_raw_prompt_gets_no_template_and_no_instruction(catalogue: Catalogue) -> None:
-    request = engine_request(Job(prompt="<s>as it is", raw=True), "look", catalogue)
+    request = engine_request(Job(prompt="<s>as it is", raw=True), "look", catalogue, catalogue.model("m"))
     assert request["prompt"] == "<s>as it is"
     assert "messages" not in request
 
 
 def test_a_task_without_defaults_or_an_unknown_one_is_free_text(catalogue: Catalogue) -> None:
     for task in ("plain", "never heard of"):
-        request = engine_request(Job(prompt="x"), task, catalogue)
+        request = engine_request(Job(prompt="x"), task, catalogue, catalogue.model("m"))
         assert request["output"] == {"type": "text"}
         assert request["messages"] == [{"role": "user", "content": "x"}]
 

@@ -1,9 +1,8 @@
-"""A probability for each allowed label, from the model's logits instead of from generated text.
+"""A score for each allowed label, from the model's logits instead of from generated text.
 
 Every label is scored by the log-probabilities of its tokens after the same prompt. Where one label's tokens
-begin another's, each label also pays for ending there, else the shorter one could never lose. The scores
-are normalised over the labels. Pure: it plans rows and adds up numbers; the forward passes are the
-engine's.
+begin another's, each label also pays for ending there, else the shorter one could never lose. Pure: it plans
+rows and adds up numbers; the forward passes are the engine's, what becomes of scores is in distribution.py.
 """
 
 from __future__ import annotations
@@ -122,8 +121,6 @@ class LabelTrie:
             total += self._log_probability[node]
         return total + (self._end_log_probability[node] if self.scores_end else 0.0)
 
-    def probabilities(self) -> npt.NDArray[np.float64]:
-        """The scores normalised over the labels [labels], summing to one."""
-        scores = self.log_scores()
-        weights = np.exp(scores - scores.max())
-        return np.asarray(weights / weights.sum(), np.float64)
+    def lengths(self) -> npt.NDArray[np.float64]:
+        """How many log-probabilities each label's score is the sum of [labels]."""
+        return np.array([len(label) + self.scores_end for label in self._labels], np.float64)

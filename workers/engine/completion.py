@@ -103,6 +103,8 @@ class Completion:
     parsed: Any = None
     choice: str | None = None
     choice_probabilities: dict[str, float] | None = None
+    choice_logprobs: dict[str, float] | None = None
+    """Σ log p of each label as the model has it: no prior, no temperature."""
     logprobs: tuple[TokenLogprob, ...] | None = None
     confidence: Confidence | None = None
     embedding: str | None = None
@@ -116,6 +118,7 @@ class Completion:
             "parsed": self.parsed,
             "choice": self.choice,
             "choice_probabilities": self.choice_probabilities,
+            "choice_logprobs": self.choice_logprobs,
             "usage": _fields(self.usage),
             "timings": _fields(self.timings),
             "logprobs": None if self.logprobs is None else [item.to_frame() for item in self.logprobs],

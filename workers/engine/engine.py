@@ -25,6 +25,7 @@ from workers.engine.loader import Runtime
 from workers.engine.outcome import Progress, choice_completion, text_completion
 from workers.engine.pacing import Demand, Pacing
 from workers.engine.plan import Burst, Joining, Plan, plan_step
+from workers.engine.priors import Priors
 from workers.engine.running import Running
 from workers.engine.sampler import Logits, log_sum_exp
 from workers.engine.scoring import PathRunner
@@ -66,6 +67,7 @@ class Engine:
         self._pacing = Pacing(runtime.settings, self._running, runtime.memory, unified=runtime.unified)
         self._paths = PathRunner(runtime.memory, runtime.choice_rows)
         self._forward = Forward(runtime, self._running, self._paths)
+        self._priors = Priors()
         self._progress = Progress()
         self._events: list[Event] = []
 
@@ -90,6 +92,7 @@ class Engine:
         try:
             sequence = self._intake.prepare(frame, self._clock())
             self._pacing.check_deadline(sequence, self._wall())
+            entering = self._priors.arrive(sequence, self._intake.content_free)
         except EngineError as error:
             self._report(name, error)
             return
@@ -100,7 +103,12 @@ class Engine:
         self._known[name] = sequence
         if sequence.request.deadline is not None:
             self._deadlines[name] = sequence.request.deadline
-        self._waiting.push(name, sequence.request.priority, sequence)
+        self._enter(entering)
+
+    def _enter(self, entering: list[Sequence]) -> None:
+        for one in entering:
+            self._known[one.request.id] = one
+            self._waiting.push(one.request.id, one.request.priority, one)
 
     def cancel(self, name: str) -> None:
         """Take a request out before the next step; an unknown id is none of ours or already done."""
@@ -152,7 +160,8 @@ class Engine:
         one.marks.started = self._clock()
         one.marks.steps, one.marks.rows = self._progress.steps, self._progress.sequences
         reason = one.begin()
-        self._events.append({"op": "started", "id": one.request.id})
+        if one.learns is None:
+            self._events.append({"op": "started", "id": one.request.id})
         if reason is not None:
             self._finish(one, reason)
 
@@ -303,6 +312,10 @@ class Engine:
     # ---- finish --------------------------------------------------------------------------------------------
 
     def _conclude(self, one: Sequence) -> None:
+        if one.learns is not None and one.scoring is not None:
+            self._leave(one)
+            self._enter(self._still_here(self._priors.learn(one.learns, one.scoring.trie.log_scores())))
+            return
         completion = choice_completion(one, self._runtime.info, self._progress, self._clock())
         self._leave(one)
         self._done(one, completion.to_frame())
@@ -326,7 +339,15 @@ class Engine:
         if one.slot < 0:
             self._waiting.remove(one.request.id)
         self._leave(one)
-        self._report(one.request.id, error)
+        if one.learns is None:
+            self._report(one.request.id, error)
+            return
+        for waiting in self._still_here(self._priors.give_up(one.learns)):
+            self._fail(waiting, error)
+
+    def _still_here(self, those: list[Sequence]) -> list[Sequence]:
+        """Those who were neither cancelled nor expired meanwhile."""
+        return [one for one in those if self._known.get(one.request.id) is one]
 
     def _report(self, name: str, error: EngineError) -> None:
         self._progress.failed += 1

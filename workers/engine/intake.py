@@ -13,6 +13,7 @@ from typing import Any
 
 from workers.engine.choices import LabelTrie
 from workers.engine.constraint import Constraint
+from workers.engine.content_free import Form, content_free_request
 from workers.engine.errors import CHOICES_INVALID, OUTPUT_NOT_SUPPORTED, PROMPT_TOO_LONG, EngineError
 from workers.engine.loader import Runtime
 from workers.engine.request import ChoicesOutput, EmbeddingOutput, EngineRequest, GrammarOutput, SchemaOutput
@@ -37,6 +38,24 @@ class Intake:
                 field="output.type",
                 remedy="send the job to a model with embedding: true in the catalogue (task: embed)",
             )
+        if isinstance(request.output, ChoicesOutput) and request.output.prior and request.messages is None:
+            raise EngineError(
+                CHOICES_INVALID,
+                "a raw prompt has no content that could be taken out of it",
+                field="output.prior",
+                remedy="send messages, or leave the prior out",
+            )
+        return self._sequence(request, now)
+
+    def content_free(self, form: Form, waits: Sequence) -> Sequence:
+        """The sequence that learns the prior of a form for `waits`. Raises EngineError."""
+        # no frame's id can be this: it would have to hold a NUL
+        name = f"\0content-free {self._order}"
+        one = self._sequence(content_free_request(form, waits.request, name), waits.marks.arrived)
+        one.learns = form
+        return one
+
+    def _sequence(self, request: EngineRequest, now: float) -> Sequence:
         prompt = self._runtime.prompts.build(request)
         room = self._runtime.capacity - len(prompt)
         scoring = self._scoring(request, room)

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from workers.engine.completion import Completion, Provenance, Timings, Usage
+from workers.engine.distribution import adjusted, distribution
 from workers.engine.plan import Plan
+from workers.engine.request import ChoicesOutput
 from workers.engine.sequence import CHOICE, Sequence, summarise
 
 
@@ -63,17 +65,23 @@ def choice_completion(one: Sequence, info: dict[str, Any], progress: Progress, n
     """The completion of a sequence that scored labels. Raises ValueError for one that did not."""
     if one.scoring is None:
         raise ValueError("the sequence has no choices")
-    probabilities = one.scoring.trie.probabilities()
+    output, trie = one.request.output, one.scoring.trie
+    if not isinstance(output, ChoicesOutput):
+        raise ValueError("the request asks for no choices")
+    scores = trie.log_scores()
+    fair = adjusted(scores, trie.lengths(), prior=one.scoring.prior, mean=output.mean)
+    probabilities = distribution(fair, output.temperature)
     winner = int(probabilities.argmax())
     label = one.scoring.labels[winner]
     return Completion(
         text=label,
         finish_reason=CHOICE,
-        usage=Usage(len(one.prompt), one.cached, one.scoring.trie.n_tokens(winner)),
+        usage=Usage(len(one.prompt), one.cached, trie.n_tokens(winner)),
         timings=_timings(one, progress, now),
         provenance=_provenance(one, info),
         choice=label,
         choice_probabilities=dict(zip(one.scoring.labels, probabilities.tolist(), strict=True)),
+        choice_logprobs=dict(zip(one.scoring.labels, scores.tolist(), strict=True)),
         confidence=summarise(np.array([probabilities[winner]])),
     )
 

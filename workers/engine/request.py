@@ -72,9 +72,15 @@ class GrammarOutput:
 
 @dataclass(frozen=True, slots=True)
 class ChoicesOutput:
-    """A probability for each label instead of text."""
+    """A probability for each label instead of text.
+
+    With `prior` what a label scores without content is taken off, with `mean` a score is that of a token.
+    """
 
     choices: tuple[str, ...]
+    prior: bool = False
+    mean: bool = False
+    temperature: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +256,7 @@ def _parse_output(frame: Any) -> Output:
             raise EngineError(GRAMMAR_INVALID, "the grammar must be GBNF text", field="output.grammar")
         return GrammarOutput(grammar)
     if kind == "choices":
-        return ChoicesOutput(_parse_choices(frame.get("choices")))
+        return _parse_choices_output(frame)
     if kind == "embedding":
         return _parse_embedding(frame)
     raise _invalid(
@@ -266,6 +272,19 @@ def _parse_embedding(frame: dict[str, Any]) -> EmbeddingOutput:
     return EmbeddingOutput(
         normalize, None if dimensions is None else _whole("output.dimensions", dimensions, 1, 2**31 - 1)
     )
+
+
+def _parse_choices_output(frame: dict[str, Any]) -> ChoicesOutput:
+    choices = _parse_choices(frame.get("choices"))
+    prior, normalization = frame.get("prior"), frame.get("length_normalization", "none")
+    if prior not in (None, "content_free"):
+        raise _invalid("output.prior", f"prior must be content_free or null, not {prior!r}")
+    if normalization not in ("none", "mean"):
+        raise _invalid(
+            "output.length_normalization", f"length_normalization must be none or mean, not {normalization!r}"
+        )
+    temperature = _number("output.temperature", frame.get("temperature", 1.0), 1e-3, 1e3)
+    return ChoicesOutput(choices, prior is not None, normalization == "mean", temperature)
 
 
 def _parse_choices(choices: Any) -> tuple[str, ...]:

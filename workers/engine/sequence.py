@@ -17,6 +17,7 @@ import numpy.typing as npt
 from workers.engine.choices import LabelTrie, Path
 from workers.engine.completion import Confidence, TokenLogprob
 from workers.engine.constraint import Constraint
+from workers.engine.content_free import Form
 from workers.engine.document import read_document
 from workers.engine.errors import GRAMMAR_INVALID, EngineError
 from workers.engine.request import EngineRequest, SchemaOutput
@@ -60,6 +61,8 @@ class Scoring:
     trie: LabelTrie
     paths: list[Path] = field(default_factory=list)
     whole: list[Path] | None = None
+    prior: npt.NDArray[np.float64] | None = None
+    """What the labels score without content, where the request asks for it."""
     n_paths: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -88,6 +91,8 @@ class Sequence:
         tokens that the constraint forces are appended without being drawn.
         """
         self.request = request
+        self.learns: Form | None = None
+        """The form of prompt whose prior it finds out, for others: nobody sees its own answer."""
         self.prompt = prompt
         self.seed = seed
         self.order = order
