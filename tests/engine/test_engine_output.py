@@ -181,6 +181,26 @@ def test_forks_and_one_branch_after_the_other_agree(make_yard: Callable[..., Any
     assert found[0][0] == pytest.approx(found[1][0], abs=0.02)
 
 
+@pytest.mark.parametrize("unified", [True, False])
+def test_labels_of_several_tokens_take_two_steps_where_forks_are_free(
+    make_yard: Callable[..., Any], unified: bool
+) -> None:
+    labels = ["pass", "solder bridge", "open joint", "尺寸"]
+    output = {"type": "choices", "choices": labels}
+    yard = make_yard(kv_unified=unified)
+    yard.submit("free", messages=user("which defect?"), output=output)
+    free = yard.run()["free"]
+    assert free["timings"]["steps"] == 2
+    for at in range(3):
+        yard.submit(f"busy {at}", messages=user("write"), sampling={"max_tokens": 60})
+    yard.submit("busy", messages=user("which defect?"), output=output)
+    busy = yard.run()["busy"]
+    assert busy["choice_probabilities"] == pytest.approx(free["choice_probabilities"], abs=0.02)
+    # separate memories make forks of free slots: there is none, so one branch follows the other
+    assert busy["timings"]["steps"] == (2 if unified else 4)
+    assert yard.engine._memory.free_slots == 4
+
+
 def test_many_choices_at_once_among_running_texts(make_yard: Callable[..., Any]) -> None:
     yard = make_yard(n_slots=8, n_batch=8)
     labels = [f"label {number}" for number in range(40)]

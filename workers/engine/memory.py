@@ -1,6 +1,6 @@
 """What the context's memory holds: slots, kept beginnings, forks for choices, and every cell accounted for.
 
-    ids  0 ......... n_slots-1 | kept beginnings | forks (unified memory only)
+    ids  0 ......... n_slots-1 | kept beginnings | forks (unified memory only; else free slots serve)
 
 In a unified memory all ids share one pool of cells, and a beginning is shared without a copy. Separate
 memories have cells of their own for each id and are copied whole; there a slot never runs out and `shortage`
@@ -55,7 +55,8 @@ class Memory:
         self._shared = [0] * n_slots
         self._pinned: dict[int, Node] = {}
         self._tree = PrefixTree(tuple(range(n_slots, n_slots + kept)), kept_cells, min_shared)
-        self.forks = tuple(range(n_slots + kept, n_slots + kept + forks))
+        self._free_forks = list(range(n_slots + kept, n_slots + kept + forks))
+        self._forked: list[int] = []
 
     # ---- slots ---------------------------------------------------------------------------------------------
 
@@ -197,17 +198,26 @@ class Memory:
 
     # ---- choices -------------------------------------------------------------------------------------------
 
-    def fork(self, slot: int, index: int, length: int) -> int:
-        """A second sequence that begins with a slot's first `length` positions; returns its id."""
-        target = self.forks[index]
-        self._cells.remove(target)
-        self._cells.copy(slot, target, 0, length)
+    @property
+    def free_forks(self) -> int:
+        """How many forks can be made. Separate memories make them of free slots."""
+        return len(self._free_forks if self._unified else self._free_slots)
+
+    def fork(self, slot: int, length: int) -> int:
+        """A second sequence that begins with a slot's first `length` positions; returns its id. It lasts
+        until `drop_forks`. Raises IndexError where no fork is free.
+        """
+        target = heapq.heappop(self._free_forks if self._unified else self._free_slots)
+        self._forked.append(target)
+        self._copy(slot, target, length)
         return target
 
-    def drop_forks(self, count: int) -> None:
-        """Forget the first `count` forks."""
-        for target in self.forks[:count]:
+    def drop_forks(self) -> None:
+        """Forget every fork."""
+        for target in self._forked:
             self._cells.remove(target)
+            heapq.heappush(self._free_forks if self._unified else self._free_slots, target)
+        self._forked.clear()
 
     def rewind(self, slot: int, length: int) -> None:
         """Forget a slot's positions from `length` on, which were not counted by `computed`."""

@@ -1,9 +1,9 @@
-"""Runs the labels of choices through the model: forks where the memory allows them, else one branch at a
+"""Runs the labels of choices through the model: all in one step where there are forks, else one branch at a
 time.
 
-With a unified memory every label gets a fork of the slot and all are scored in one step. Without, or when the
-labels are many or long, the branches follow each other in the slot itself, which is rewound in between. It
-knows rows and ids, not requests.
+The first branch runs in the slot itself, every other one in a fork of it. Where the forks are taken, or the
+labels many or long, the branches follow each other in the slot, which is rewound in between. It knows rows
+and ids, not requests.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ class PathRunner:
         self._outputs = max(1, outputs)
         self._runs: dict[int, _Run] = {}
         self._taken: dict[int, int] = {}
-        self._forks_used = 0
 
     def rows_wanted(self, scoring: Scoring) -> int:
         """Rows that the next piece of a choices request needs."""
@@ -42,7 +41,8 @@ class PathRunner:
     def _next_paths(self, scoring: Scoring) -> list[Path]:
         if scoring.whole is None:
             scoring.whole = self._whole(scoring)
-        if scoring.whole and len(scoring.paths) == scoring.n_paths:
+        untouched = len(scoring.paths) == scoring.n_paths
+        if scoring.whole and untouched and len(scoring.whole) - 1 <= self._memory.free_forks:
             return scoring.whole
         first = scoring.paths[0]
         return [Path(first.keep, first.tokens[: self._outputs], first.nodes[: self._outputs])]
@@ -50,26 +50,21 @@ class PathRunner:
     def _whole(self, scoring: Scoring) -> list[Path]:
         # forks only where everything fits at once: a split fork would have to survive the step
         rows = sum(path.keep + len(path.tokens) for path in scoring.paths)
-        if len(scoring.paths) > len(self._memory.forks) or rows > self._outputs:
+        if rows > self._outputs:
             return []
         return scoring.trie.whole_paths(scoring.paths)
 
     def write(self, slot: int, n_prompt: int, scoring: Scoring, writer: RowWriter) -> None:
         """Add the next piece's rows."""
-        paths = self._next_paths(scoring)
-        room = len(self._memory.forks) - self._forks_used
-        if len(paths) > 1 and len(paths) <= room:
-            for path in paths:
-                fork = self._memory.fork(slot, self._forks_used, n_prompt)
-                self._forks_used += 1
-                self._add(fork, slot, scoring, path, n_prompt, writer)
-            self._taken[slot] = len(scoring.paths)
-            return
-        first = scoring.paths[0]
-        piece = Path(first.keep, first.tokens[: self._outputs], first.nodes[: self._outputs])
-        self._memory.rewind(slot, n_prompt + piece.keep)
-        self._add(slot, slot, scoring, piece, n_prompt, writer)
-        self._taken[slot] = 0 if len(piece.tokens) < len(first.tokens) else 1
+        own, *others = self._next_paths(scoring)
+        for path in others:
+            self._add(self._memory.fork(slot, n_prompt), slot, scoring, path, n_prompt, writer)
+        self._memory.rewind(slot, n_prompt + own.keep)
+        self._add(slot, slot, scoring, own, n_prompt, writer)
+        if others:
+            self._taken[slot] = scoring.n_paths
+        else:
+            self._taken[slot] = 0 if len(own.tokens) < len(scoring.paths[0].tokens) else 1
 
     def _add(
         self, target: int, slot: int, scoring: Scoring, path: Path, n_prompt: int, writer: RowWriter
@@ -103,7 +98,6 @@ class PathRunner:
 
     def abandon(self) -> None:
         """Forget the current step's rows, after it ended or failed."""
-        self._memory.drop_forks(self._forks_used)
+        self._memory.drop_forks()
         self._runs.clear()
         self._taken.clear()
-        self._forks_used = 0
