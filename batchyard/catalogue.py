@@ -166,7 +166,8 @@ class Catalogue(Entry):
             if twice:
                 raise ValueError(f"{kind} {twice[0]!r} is there twice")
         for model in self.model_list:
-            for task in (*model.tasks, *model.choices_temperature):
+            calibrated = model.choices_temperature if isinstance(model, LlamaEntry) else {}
+            for task in (*model.tasks, *calibrated):
                 if task not in tasks:
                     raise ValueError(f"model {model.model_name!r} names the task {task!r}, not in task_list")
         return self
