@@ -101,9 +101,10 @@ class LlamaEntry(ServedModel):
     choices_temperature: Annotated[
         dict[Name, Annotated[float, Field(ge=0.001, le=1000)]],
         Field(
-            description="By task: softens (above 1) or sharpens what choices answer; from workers.calibrate."
+            default_factory=dict,
+            description="By task: softens (above 1) or sharpens what choices answer; from workers.calibrate.",
         ),
-    ] = {}
+    ]
     verbose: bool = False
 
     @property
