@@ -106,8 +106,8 @@ def test_what_is_forgotten_is_not_held_by_the_beginning(
     words = load_tiny().vocabulary
     monkeypatch.setattr(automaton_module, "_MOST_WEIGHT", 500)
     grammars = Grammars(words)
-    grammar = 'root ::= ("(" | "[")* ([a-z]{1,30} | "(" root ")")'
-    for at in range(200):
+    grammar = 'root ::= [a-z]{1,30} | "(" root ")" | "[" root "]"'
+    for at in range(2000):
         constraint = grammars.begin(grammar)
         for byte in format(at, "b").replace("0", "(").replace("1", "[").encode() + b"abc" * (at % 9 + 1):
             constraint.accept(words.pieces.index(bytes([byte])))

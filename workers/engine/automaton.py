@@ -215,8 +215,8 @@ class Automaton:
             return
         again <<= 1
         if most is None and again >> least:
-            # without a maximum all counts from the minimum on are one
-            again = again & ((1 << least) - 1) | 1 << least
+            # without a maximum all counts from the minimum on are one, which can do whatever a lower one can
+            again = 1 << least
         self._note(closure, self._argument[at], {(at, active): again})
 
     def _callers(self, at: int, counts: int, active: Activation) -> dict[tuple[int, Activation | None], int]:
