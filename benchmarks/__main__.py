@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 _NOT_COMMANDS = {"__init__", "__main__", "child", "encoder_file", "machine", "naive", "reports", "table"}
+_NOT_COMMANDS = {"__init__", "__main__", "child", "llama_grammar", "machine", "naive", "reports", "table"}
 
 
 def names() -> list[str]:

@@ -7,20 +7,22 @@ excludes any of them).
 
 from __future__ import annotations
 
-import ctypes
 import random
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import numpy as np
 import pytest
 from llama_cpp import llama_cpp as c
 
+from benchmarks.llama_grammar import LlamaGrammar
 from workers.engine.constraint import Constraint, Grammars
 from workers.engine.errors import EngineError
 from workers.engine.grammar import check_grammar
 from workers.engine.llama.log import Log
 from workers.engine.llama.model import Model
+from workers.engine.llama.vocabulary import Vocabulary
 from workers.engine.model import EngineModel
 from workers.engine.schema import compile_schema
 from workers.engine.utf8 import split_text
@@ -43,32 +45,6 @@ MANY_READINGS = [
     'root ::= "a" root "b" | "a" root "c" | "aa" root | "t"',
     'root ::= ((("a" | "b"){2} | "a"){1,3} "h"?){2,}',
 ]
-
-
-class LlamaGrammar:
-    """llama.cpp's sampler for one text."""
-
-    def __init__(self, model: Model, grammar: str) -> None:
-        vocabulary = c.llama_model_get_vocab(model.pointer)
-        self._pointer = c.llama_sampler_init_grammar(vocabulary, grammar.encode(), b"root")
-        assert self._pointer, grammar
-        self._rows = np.zeros(model.vocabulary.size, [("id", "i4"), ("logit", "f4"), ("p", "f4")])
-
-    def mask(self) -> np.ndarray:
-        self._rows["id"] = np.arange(len(self._rows))
-        self._rows["logit"] = 0.0
-        array = c.llama_token_data_array()
-        array.data = ctypes.cast(self._rows.ctypes.data, ctypes.POINTER(c.llama_token_data))
-        array.size, array.selected, array.sorted = len(self._rows), -1, False
-        c.llama_sampler_apply(self._pointer, ctypes.byref(array))
-        return np.asarray(self._rows["logit"] == 0.0)
-
-    def accept(self, token: int) -> None:
-        c.llama_sampler_accept(self._pointer, token)
-
-    def __del__(self) -> None:
-        if self._pointer:
-            c.llama_sampler_free(self._pointer)
 
 
 @pytest.fixture(scope="module")
@@ -129,9 +105,19 @@ def sound_grammars(count: int) -> list[str]:
 
 def compare(model: Model, constraint: Constraint, grammar: str, seed: int, length: int) -> int:
     """Walk both by the same random tokens; returns how many were taken."""
-    words = model.vocabulary
-    choose = random.Random(seed)
-    peer = LlamaGrammar(model, grammar)
+    vocabulary = c.llama_model_get_vocab(model.pointer)
+    with closing(LlamaGrammar(vocabulary, model.vocabulary.size, grammar)) as peer:
+        return walk(model.vocabulary, constraint, peer, grammar, random.Random(seed), length)
+
+
+def walk(
+    words: Vocabulary,
+    constraint: Constraint,
+    peer: LlamaGrammar,
+    grammar: str,
+    choose: random.Random,
+    length: int,
+) -> int:
     text = b""
     for step in range(length):
         ours, theirs = constraint.mask(), peer.mask()

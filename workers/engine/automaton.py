@@ -83,6 +83,8 @@ class Automaton:
 
     def __init__(self, rules: dict[str, Rule]) -> None:
         self._compile(rules)
+        self.size = len(self._kind)
+        """The places of the rules, which stay as long as the grammar does."""
         self._activations: dict[tuple[int, frozenset[Return]], Activation] = {}
         self._states: dict[tuple[frozenset[Place], bool], State] = {}
         self.weight = 0

@@ -94,11 +94,15 @@ class Grammars:
             walk = TokenWalk(Automaton(check_grammar(grammar)), self._trie, self._words.pieces)
             self._walks[grammar] = walk
         self._walks.move_to_end(grammar)
-        weight = sum(one.automaton.weight for one in self._walks.values())
+        weight = sum(map(_weight, self._walks.values()))
         while len(self._walks) > 1 and (weight > _MOST_WEIGHT or len(self._walks) > _MOST_GRAMMARS):
-            weight -= self._walks.popitem(last=False)[1].automaton.weight
+            weight -= _weight(self._walks.popitem(last=False)[1])
         return walk
 
     def begin(self, grammar: str) -> Constraint:
         """A new text under a grammar."""
         return Constraint(self.compile(grammar), self._words)
+
+
+def _weight(walk: TokenWalk) -> int:
+    return walk.automaton.size + walk.automaton.weight

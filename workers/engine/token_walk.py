@@ -23,7 +23,7 @@ Mask = npt.NDArray[np.bool_]
 
 _DEAD: Final = -1
 _MOST_CELLS: Final = 1 << 24
-_MASK_BYTES: Final = 4 * 1024 * 1024
+_MASK_BYTES: Final = 2 * 1024 * 1024
 
 
 class Position:
