@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 
 import numpy as np
+import pytest
 
 from workers.engine.alphabet import NONE, Alphabet
+from workers.engine.errors import EngineError
 from workers.engine.gbnf import LARGEST
 
 EVERYTHING = ((0, LARGEST),)
@@ -58,3 +60,10 @@ def test_a_class_of_one_character_says_which() -> None:
     alphabet = Alphabet([((97, 97),), ((99, 122),)])
     assert alphabet.only_character(alphabet.class_of(97)) == "a"
     assert alphabet.only_character(alphabet.class_of(99)) is None
+
+
+def test_sets_that_overlap_without_end_are_refused() -> None:
+    Alphabet([((0x100 + at, 0x200 + at),) for at in range(400)])
+    with pytest.raises(EngineError, match="overlap too much") as caught:
+        Alphabet([((0x100 + at, 0x5000 + at),) for at in range(5000)])
+    assert caught.value.code == "grammar_invalid"

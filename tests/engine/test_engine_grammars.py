@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from workers.engine import constraint as constraint_module
 from workers.engine.constraint import Grammars
 
 OUTPUTS = [
@@ -52,3 +53,13 @@ def test_grammars_that_nobody_used_for_long_are_dropped(load_tiny: Callable[...,
     assert 'root ::= "1"' not in grammars._walks
     # one that was dropped while its job waited is compiled again
     assert grammars.begin('root ::= "1"').mask().sum() == 1
+
+
+def test_large_grammars_are_fewer(load_tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constraint_module, "_MOST_WEIGHT", 1000)
+    grammars = Grammars(load_tiny().vocabulary)
+    for at in range(20):
+        grammars.compile(f'root ::= "{at}" "{"x" * 300}"')
+        assert len(grammars._walks) <= 3
+    assert grammars.compile(f'root ::= "{"x" * 5000}"') in grammars._walks.values()
+    assert len(grammars._walks) == 1

@@ -88,7 +88,7 @@ def test_a_refused_token_is_seen_before_it_is_accepted(load_tiny: Callable[..., 
     assert not state.allows(seven)
     with pytest.raises(ValueError, match="does not allow"):
         state.accept(seven)
-    assert state.allowed(words.tokenise("ab7")).tolist() == [False, False, False]
+    assert state.mask()[words.tokenise("ab7")].tolist() == [False, False, False]
 
 
 def test_emptiness_travels_through_rules_in_any_order() -> None:

@@ -13,16 +13,21 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from workers.engine.gbnf import LARGEST, Ranges
+from workers.engine.gbnf import LARGEST, Ranges, grammar_error
 
 NONE: Final = -1
 """The class of characters that no set of the grammar holds, of NUL, which no text should, and of surrogates,
 which are no characters."""
+_MOST_MEMBERS: Final = 500_000
 _SURROGATES: Final = (0xD800, 0xDFFF)
 
 
 class Alphabet:
-    """The classes of some sets of characters, numbered from 0. `members[i]` are the classes in set `i`."""
+    """The classes of some sets of characters, numbered from 0. `members[i]` are the classes in set `i`, and
+    `holders[n]` the sets that hold class `n`.
+
+    Raises EngineError (grammar_invalid) for sets that overlap so much that their classes fill the memory.
+    """
 
     def __init__(self, sets: Sequence[Ranges]) -> None:
         edges: dict[int, list[tuple[int, bool]]] = {0: [], 1: [], _SURROGATES[0]: [], _SURROGATES[1] + 1: []}
@@ -37,6 +42,7 @@ class Alphabet:
         self._lowest: list[int] = []
         numbers: dict[frozenset[int], int] = {}
         inside: set[int] = set()
+        compared = 0
         for start, end in zip(self._starts, [*self._starts[1:], LARGEST + 1], strict=True):
             # a set's neighbouring ranges end and begin at the same edge, so ends come first
             for at, begins in sorted(edges[start], key=lambda edge: edge[1]):
@@ -44,6 +50,11 @@ class Alphabet:
             if not inside or start in (0, _SURROGATES[0]):
                 self._classes.append(NONE)
                 continue
+            compared += len(inside)
+            if compared > _MOST_MEMBERS:
+                raise grammar_error(
+                    "its character classes overlap too much", remedy="write fewer classes, or classes apart"
+                )
             number = numbers.setdefault(frozenset(inside), len(numbers))
             if number == len(self._sizes):
                 self._sizes.append(0)
@@ -51,8 +62,9 @@ class Alphabet:
             self._sizes[number] += end - start
             self._classes.append(number)
         self.n_classes = len(numbers)
+        self.holders = list(numbers)
         held: list[set[int]] = [set() for _ in sets]
-        for kept, number in numbers.items():
+        for number, kept in enumerate(self.holders):
             for at in kept:
                 held[at].add(number)
         self.members = [frozenset(one) for one in held]

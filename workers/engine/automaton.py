@@ -106,12 +106,8 @@ class Automaton:
             self._forget()
         if number == NONE:
             return None
-        kernel = [
-            (at + 1, 1, active)
-            for group, places in state.groups.items()
-            if number in self.alphabet.members[group]
-            for at, active in places
-        ]
+        groups = state.groups.keys() & self.alphabet.holders[number]
+        kernel = [(at + 1, 1, active) for group in groups for at, active in state.groups[group]]
         found: State | None = None
         if kernel:
             closure = _Closure(set(), {}, [])

@@ -49,10 +49,6 @@ class Constraint:
         """Whether `token` may come next; an end token where the text may be over."""
         return self._walk.step(self._position, token) is not None
 
-    def allowed(self, tokens: Tokens) -> npt.NDArray[np.bool_]:
-        """Whether each of `tokens` may come next."""
-        return np.asarray(self._walk.mask(self._position)[tokens])
-
     def mask(self) -> npt.NDArray[np.bool_]:
         """Which tokens of the vocabulary [n_vocab] may come next."""
         return self._walk.mask(self._position)
