@@ -39,11 +39,17 @@ class Timings(_Frozen):
 
 
 class Confidence(_Frozen):
-    """Of the generated tokens' probabilities: the least, the mean, the 10 % quantile (0–1 each)."""
+    """Of the probabilities of the tokens that the model chose freely: the least, the mean, the 10 % quantile.
+
+    Under a schema only tokens within values count, neither structure nor what the schema forces; for choices
+    it is the winner's probability. `first_margin` is the lead of the best over the second best, of the tokens
+    where the first value begins or of the labels. All from 0 to 1.
+    """
 
     min: float
     mean: float
     q10: float
+    first_margin: float | None = None
 
 
 class Provenance(_Frozen):

@@ -53,13 +53,17 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class Confidence:
-    """Probabilities (0 to 1) of the chosen tokens under the raw model distribution; for choices, of the
-    winner.
+    """Probabilities (0 to 1), under the model's own distribution, of the tokens that it chose freely; of
+    those in values where the text is JSON by a schema; of the winner for choices.
+
+    `first_margin` is how far the best token was ahead of the second best where the first of them was chosen;
+    for choices, the winner of the runner-up.
     """
 
     min: float
     mean: float
     q10: float
+    first_margin: float | None = None
 
     @classmethod
     def of(cls, probabilities: Iterable[float]) -> Confidence | None:

@@ -302,7 +302,7 @@ class Engine:
             if not one.scoring.paths:
                 self._conclude(one)
             return
-        token = one.draw(row, best)
+        token = one.draw(row, best, normaliser)
         if one.wants_top and token not in self._runtime.vocabulary.end_tokens:
             one.note_top(row)
         reason = one.take(token, float(row[token]) - normaliser) or one.jump()

@@ -10,12 +10,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from workers.engine.completion import Completion, Provenance, Timings, Usage
+from workers.engine.confidence import summarise
 from workers.engine.distribution import adjusted, distribution
 from workers.engine.plan import Plan
 from workers.engine.request import ChoicesOutput
-from workers.engine.sequence import CHOICE, Sequence, summarise
+from workers.engine.sequence import CHOICE, Sequence
 
 
 @dataclass(slots=True)
@@ -82,8 +84,14 @@ def choice_completion(one: Sequence, info: dict[str, Any], progress: Progress, n
         choice=label,
         choice_probabilities=dict(zip(one.scoring.labels, probabilities.tolist(), strict=True)),
         choice_logprobs=dict(zip(one.scoring.labels, scores.tolist(), strict=True)),
-        confidence=summarise(np.array([probabilities[winner]])),
+        confidence=summarise([float(probabilities[winner])], _lead(probabilities)),
     )
+
+
+def _lead(probabilities: npt.NDArray[np.float64]) -> float:
+    """How far the likeliest label is ahead of the next; all the way where there is no other."""
+    best = np.sort(probabilities)[::-1]
+    return float(best[0] - best[1]) if len(best) > 1 else float(best[0])
 
 
 def _timings(one: Sequence, progress: Progress, now: float) -> Timings:

@@ -81,7 +81,7 @@ class Pacing:
     def finished(self, one: Sequence, reason: str, now: float) -> bool:
         """Learn from a job that is done; True when `limit` changed by it."""
         if reason == STOP:
-            self._lengths.observe(one.kind, len(one.drawn))
+            self._lengths.observe(one.kind, len(one.evidence.chosen))
         if one.gave_way or one.failures:
             return False
         return self._pace.finished(now - one.marks.started)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from workers.engine.choices import LabelTrie, Path
 from workers.engine.completion import Confidence, TokenLogprob
+from workers.engine.confidence import Evidence, margin_of
 from workers.engine.constraint import Constraint
 from workers.engine.content_free import Form
 from workers.engine.document import read_document
@@ -102,8 +103,7 @@ class Sequence:
         self.tokens: list[int] = []
         self.log_probabilities: list[float] = []
         """Of its tokens; a forced one is certain: 0."""
-        self.drawn: list[float] = []
-        """The log-probabilities of those that were drawn, not forced."""
+        self.evidence = Evidence(structured=isinstance(request.output, SchemaOutput))
         self.kind = kind
         """Requests of one kind have answers of like length."""
         self.slot = -1
@@ -132,6 +132,8 @@ class Sequence:
         self._jumps = jumps
         self._stream = TextStream(request.sampling.stop) if request.sampling.stop else None
         self._top: list[tuple[tuple[str, float], ...]] = []
+        self._pieces: list[bytes] = []
+        self._margin: float | None = None
 
     @property
     def length(self) -> int:
@@ -180,11 +182,14 @@ class Sequence:
         self._constraint = self._constrain()
         return self.jump()
 
-    def draw(self, row: Logits, best: int) -> int:
-        """The next token from its row [vocabulary], whose largest entry is `best`.
-
-        Raises EngineError where the grammar leaves no token.
+    def draw(self, row: Logits, best: int, normaliser: float) -> int:
+        """The next token from its row [vocabulary], whose largest entry is `best`; `normaliser` is the row's
+        log Σ exp. Raises EngineError where the grammar leaves no token.
         """
+        # before the grammar moves on, and only until the first value has shown itself
+        if self.evidence.margin is None:
+            allows = None if self._constraint is None else self._constraint.allows
+            self._margin = margin_of(row, normaliser, allows)
         if self.sampler.plain:
             token = best
         else:
@@ -225,8 +230,9 @@ class Sequence:
         """Append a drawn token; returns the finish reason when the text is over."""
         if token in self._words.end_tokens:
             return STOP
-        self.drawn.append(log_probability)
-        return self._append(token, log_probability)
+        reason = self._append(token, log_probability)
+        self.evidence.choose(self._pieces, self._margin)
+        return reason
 
     def jump(self) -> str | None:
         """Append the tokens that the grammar forces next, as one run to be computed together; returns the
@@ -246,6 +252,7 @@ class Sequence:
 
     def _append(self, token: int, log_probability: float) -> str | None:
         self.tokens.append(token)
+        self._pieces.append(self._words.pieces[token])
         self.log_probabilities.append(log_probability)
         if self._stream is not None:
             self._stream.push(self._words.pieces[token])
@@ -259,8 +266,7 @@ class Sequence:
         """The text so far, cut before a stop string."""
         if self._stream is not None and self._stream.stopped:
             return self._stream.text
-        pieces = self._words.pieces
-        return b"".join([pieces[token] for token in self.tokens]).decode("utf-8", "replace")
+        return b"".join(self._pieces).decode("utf-8", "replace")
 
     def parsed(self, finish_reason: str) -> Any:
         """The JSON document of a schema output, None when it did not fit into max_tokens.
@@ -282,16 +288,8 @@ class Sequence:
         )
 
     def confidence(self) -> Confidence | None:
-        """Minimum, mean and lower decile of the drawn tokens' probabilities; None without any."""
-        return summarise(np.exp(np.array(self.drawn, np.float64)))
+        """How sure the model was of what it chose freely; None without any such token."""
+        return self.evidence.confidence(self._pieces, self.log_probabilities)
 
     def _name(self, token: int) -> str:
         return self._words.pieces[token].decode("utf-8", "replace")
-
-
-def summarise(probabilities: npt.NDArray[np.float64]) -> Confidence | None:
-    """Minimum, mean and 10 % quantile (the nearest lower value) of probabilities; None for none."""
-    if not len(probabilities):
-        return None
-    lower = float(np.sort(probabilities)[int(0.1 * (len(probabilities) - 1))])
-    return Confidence(min=float(probabilities.min()), mean=float(probabilities.mean()), q10=lower)
