@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from batchyard.catalogue import Catalogue, ModelEntry, load_catalogue
+from batchyard.catalogue import Catalogue, LlamaEntry, load_catalogue
 from batchyard.errors import EngineLost, InvalidConfig, JobFailed, YardError, shown
 from batchyard.job import Job
 from batchyard.output import ChoicesOutput
@@ -99,7 +99,7 @@ def choices_of(catalogue: Catalogue, task: str, labels: Sequence[str] | None) ->
 
 def scores_of(
     engine: EngineProcess, rows: Sequence[Row], form: ChoicesOutput, task: str, catalogue: Catalogue,
-    entry: ModelEntry,
+    entry: LlamaEntry,
 ) -> Scores:  # fmt: skip
     """Log-probabilities [rows, labels] as the engine gives them, untempered.
 
@@ -170,6 +170,12 @@ def main(argv: list[str] | None = None) -> int:
         settings = load_settings()
         catalogue = load_catalogue(settings.models)
         entry = catalogue.model(arguments.model)
+        if not isinstance(entry, LlamaEntry):
+            raise InvalidConfig(
+                f"{entry.model_name} is run by {entry.engine}, whose choices have no temperature",
+                field="model",
+                remedy="name a model of the engine llama_cpp",
+            )
         form = choices_of(catalogue, arguments.task, arguments.choices)
         rows = read_rows(arguments.rows, form.choices)
         engine = start_engine(settings, entry, choose_gpu(list_gpus(), arguments.gpu))

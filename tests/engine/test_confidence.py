@@ -7,18 +7,28 @@ from typing import Any
 import numpy as np
 import pytest
 
-from workers.engine.confidence import Evidence, margin_of, summarise
+from workers.engine.completion import Confidence
+from workers.engine.confidence import Evidence, margin_of
 from workers.engine.sampler import log_sum_exp
 
 ROW = np.log(np.array([0.1, 0.4, 0.2, 0.25, 0.05], np.float32))
 
 
 def test_minimum_mean_and_lower_decile() -> None:
-    found = summarise([0.9, 0.2, *[1.0] * 18], 0.5)
+    found = Confidence.of([0.9, 0.2, *[1.0] * 18], 0.5)
     assert found is not None
     assert (found.min, found.q10, found.first_margin) == (0.2, 0.9, 0.5)
     assert found.mean == pytest.approx((0.9 + 0.2 + 18) / 20)
-    assert summarise([]) is None
+    assert Confidence.of([]) is None
+
+
+def test_choices_have_the_winner_and_its_lead() -> None:
+    found = Confidence.of_choices([0.2, 0.7, 0.1])
+    assert found is not None
+    assert (found.min, found.mean, found.q10) == (0.7, 0.7, 0.7)
+    assert found.first_margin == pytest.approx(0.5)
+    assert Confidence.of_choices([1.0]) == Confidence(1.0, 1.0, 1.0, 1.0)
+    assert Confidence.of_choices([]) is None
 
 
 def test_the_margin_is_of_the_two_likeliest_tokens_that_are_allowed() -> None:

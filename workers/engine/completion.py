@@ -66,12 +66,23 @@ class Confidence:
     first_margin: float | None = None
 
     @classmethod
-    def of(cls, probabilities: Iterable[float]) -> Confidence | None:
+    def of(cls, probabilities: Iterable[float], first_margin: float | None = None) -> Confidence | None:
         """Summed up, the 10 % quantile being the nearest lower value; None for none."""
         ordered = sorted(probabilities)
         if not ordered:
             return None
-        return cls(min=ordered[0], mean=sum(ordered) / len(ordered), q10=ordered[(len(ordered) - 1) // 10])
+        return cls(
+            min=ordered[0],
+            mean=sum(ordered) / len(ordered),
+            q10=ordered[(len(ordered) - 1) // 10],
+            first_margin=first_margin,
+        )
+
+    @classmethod
+    def of_choices(cls, probabilities: Iterable[float]) -> Confidence | None:
+        """The winner's probability, and its lead over the next one; None for no label."""
+        best, second = [*sorted(probabilities, reverse=True), 0.0, 0.0][:2]
+        return cls.of([best], best - second) if best else None
 
 
 @dataclass(frozen=True, slots=True)

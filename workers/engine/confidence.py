@@ -23,15 +23,6 @@ _RUNNERS_UP: Final = 8
 """How many of the most likely tokens are asked for two that the grammar allows."""
 
 
-def summarise(probabilities: Sequence[float], margin: float | None = None) -> Confidence | None:
-    """Minimum, mean and 10 % quantile (the nearest lower value) of probabilities; None for none."""
-    if not probabilities:
-        return None
-    ordered = sorted(probabilities)
-    lower = ordered[int(0.1 * (len(ordered) - 1))]
-    return Confidence(min=ordered[0], mean=sum(ordered) / len(ordered), q10=lower, first_margin=margin)
-
-
 def margin_of(row: Logits, normaliser: float, allows: Callable[[int], bool] | None = None) -> float:
     """Probability of the best token less that of the second best, among those that `allows` accepts.
 
@@ -80,7 +71,7 @@ class Evidence:
     def confidence(self, pieces: Sequence[bytes], log_probabilities: Sequence[float]) -> Confidence | None:
         """What the chosen tokens that carry a value say; None where none does."""
         counted = self._carriers(pieces) if self._structured else self.chosen
-        return summarise([exp(log_probabilities[at]) for at in counted], self.margin)
+        return Confidence.of((exp(log_probabilities[at]) for at in counted), self.margin)
 
     def _carriers(self, pieces: Sequence[bytes]) -> list[int]:
         """Positions of the chosen tokens that hold a part of a value."""

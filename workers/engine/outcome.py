@@ -9,11 +9,7 @@ import hashlib
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from workers.engine.completion import Completion, Provenance, Timings, Usage
-from workers.engine.confidence import summarise
+from workers.engine.completion import Completion, Confidence, Provenance, Timings, Usage
 from workers.engine.distribution import adjusted, distribution
 from workers.engine.plan import Plan
 from workers.engine.request import ChoicesOutput
@@ -84,14 +80,8 @@ def choice_completion(one: Sequence, info: dict[str, Any], progress: Progress, n
         choice=label,
         choice_probabilities=dict(zip(one.scoring.labels, probabilities.tolist(), strict=True)),
         choice_logprobs=dict(zip(one.scoring.labels, scores.tolist(), strict=True)),
-        confidence=summarise([float(probabilities[winner])], _lead(probabilities)),
+        confidence=Confidence.of_choices(probabilities.tolist()),
     )
-
-
-def _lead(probabilities: npt.NDArray[np.float64]) -> float:
-    """How far the likeliest label is ahead of the next; all the way where there is no other."""
-    best = np.sort(probabilities)[::-1]
-    return float(best[0] - best[1]) if len(best) > 1 else float(best[0])
 
 
 def _timings(one: Sequence, progress: Progress, now: float) -> Timings:

@@ -97,7 +97,7 @@ class OnnxBackend:
             ),
             choice=label,
             choice_probabilities=chances,
-            confidence=Confidence.of([chances[label]]),
+            confidence=Confidence.of_choices(chances.values()),
         )
 
     def _run(self, texts: Sequence[Encoded]) -> Sequence[Logits]:

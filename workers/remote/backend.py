@@ -245,7 +245,7 @@ class RemoteBackend:
             provenance=provenance,
             choice=label,
             choice_probabilities=chances,
-            confidence=None if chances is None else Confidence.of([chances[label]]),
+            confidence=None if chances is None else Confidence.of_choices(chances.values()),
         )
 
 

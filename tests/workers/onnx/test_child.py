@@ -40,8 +40,9 @@ def test_choices_are_probabilities_over_what_was_asked(child: Child) -> None:
     for completion in (every, two):
         assert sum(completion["choice_probabilities"].values()) == pytest.approx(1)
         assert completion["finish_reason"] == "choice"
-        best = completion["choice_probabilities"][completion["choice"]]
-        assert completion["confidence"] == {"min": best, "mean": best, "q10": best}
+        best, second = sorted(completion["choice_probabilities"].values(), reverse=True)[:2]
+        lead = pytest.approx(best - second)
+        assert completion["confidence"] == {"min": best, "mean": best, "q10": best, "first_margin": lead}
     assert every["usage"] == {"prompt_tokens": 3, "cached_tokens": 0, "completion_tokens": 0}
     assert every["provenance"]["model_sha256"] == child.process.info["model_sha256"]
     assert (every["provenance"]["quantisation"], every["provenance"]["seed"]) == ("int8", None)
