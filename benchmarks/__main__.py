@@ -4,13 +4,14 @@ import runpy
 import sys
 from pathlib import Path
 
-_NOT_COMMANDS = {"__init__", "__main__", "child", "encoder_file", "machine", "naive", "reports", "table"}
-_NOT_COMMANDS = {"__init__", "__main__", "child", "llama_grammar", "machine", "naive", "reports", "table"}
+_ENTRY = 'if __name__ == "__main__":'
 
 
 def names() -> list[str]:
     """The benchmarks there are."""
-    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in _NOT_COMMANDS)
+    here = Path(__file__)
+    others = (path for path in here.parent.glob("*.py") if path != here)
+    return sorted(path.stem for path in others if _ENTRY in path.read_text(encoding="utf-8"))
 
 
 def main() -> None:
