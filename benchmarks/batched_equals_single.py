@@ -11,9 +11,7 @@ Exit status 1 if any margin exceeds `--margin` (natural logarithm).
 
 import argparse
 import os
-import select
 import sys
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,8 +19,9 @@ from typing import Any
 
 from batchyard import Job, Sampling, Settings
 from batchyard.catalogue import Catalogue, load_catalogue
-from batchyard.errors import EngineLost, YardError
+from batchyard.errors import YardError
 from benchmarks.child import ROOT
+from benchmarks.engine_client import completions
 from benchmarks.machine import this_machine
 from benchmarks.reports import labelled_reports
 from benchmarks.table import aligned, show, write_json
@@ -30,8 +29,6 @@ from workers.engine_process import EngineProcess
 from workers.gpu import choose_gpu, list_gpus
 from workers.requests import engine_request
 from workers.start import start_engine
-
-ANSWER_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,44 +61,20 @@ def start(setup: Setup, slots: int) -> EngineProcess:
     return start_engine(setup.settings, entry, choose_gpu(list_gpus(), setup.gpu), setup.threads)
 
 
-def completions(
+def asked(
     engine: EngineProcess, setup: Setup, prompts: Sequence[str], at_once: int, logprobs: int | None = None
 ) -> list[dict[str, Any]]:
-    """The engine's completion of each prompt, `at_once` of them in it at any time.
-
-    Raises:
-        EngineLost: it died, refused a prompt, or took longer than `ANSWER_SECONDS` for one step forward.
-    """
-    waiting = deque(enumerate(prompts))
-    inside: set[str] = set()
-    found: dict[str, dict[str, Any]] = {}
-    while waiting or inside:
-        while waiting and len(inside) < at_once:
-            number, prompt = waiting.popleft()
-            sampling = Sampling(temperature=0, logprobs=logprobs)
-            job = Job(id=f"n{number}", task=setup.task, prompt=prompt, sampling=sampling)
-            entry = setup.catalogue.model(setup.model)
-            request = engine_request(job, setup.task, setup.catalogue, entry)
-            engine.send({"op": "submit", "request": request})
-            inside.add(job.id)
-        for frame in _frames(engine):
-            if frame["op"] == "failed":
-                raise EngineLost(f"{frame['id']} failed: {frame['error']['message']}")
-            if frame["op"] == "done":
-                inside.discard(frame["id"])
-                found[frame["id"]] = frame["completion"]
-    return [found[f"n{number}"] for number in range(len(prompts))]
-
-
-def _frames(engine: EngineProcess) -> list[dict[str, Any]]:
-    writers = [engine.write_fd] if engine.unsent else []
-    if select.select([engine], writers, [], ANSWER_SECONDS) == ([], [], []):
-        raise EngineLost(f"no answer for {ANSWER_SECONDS:g} s")
-    engine.flush()
-    frames = engine.read()
-    if frames is None:
-        raise EngineLost("the engine died")
-    return frames
+    """The engine's completion of each prompt, `at_once` of them in it at any time. Raises as
+    `engine_client.completions` does."""
+    sampling = Sampling(temperature=0, logprobs=logprobs)
+    jobs = [
+        Job(id=f"n{number}", task=setup.task, prompt=prompt, sampling=sampling)
+        for number, prompt in enumerate(prompts)
+    ]
+    entry = setup.catalogue.model(setup.model)
+    requests = [engine_request(job, setup.task, setup.catalogue, entry) for job in jobs]
+    found = completions(engine, requests, at_once)
+    return [found[job.id] for job in jobs]
 
 
 def parting(single: Sequence[dict[str, Any]], batched: str) -> tuple[str, float | None]:
@@ -120,12 +93,12 @@ def compare(setup: Setup, prompts: Sequence[str], slots: Sequence[int]) -> dict[
     """The differences by number of slots."""
     single_engine = start(setup, 1)
     try:
-        single = [str(done["text"]) for done in completions(single_engine, setup, prompts, 1)]
+        single = [str(done["text"]) for done in asked(single_engine, setup, prompts, 1)]
         found = {}
         for count in slots:
             engine = start(setup, count)
             try:
-                batched = [str(done["text"]) for done in completions(engine, setup, prompts, count)]
+                batched = [str(done["text"]) for done in asked(engine, setup, prompts, count)]
             finally:
                 engine.end()
             triples = zip(prompts, single, batched, strict=True)
@@ -140,7 +113,7 @@ def compare(setup: Setup, prompts: Sequence[str], slots: Sequence[int]) -> dict[
 
 
 def _explained(engine: EngineProcess, setup: Setup, prompt: str, single: str, batched: str) -> Difference:
-    (again,) = completions(engine, setup, [prompt], 1, logprobs=2)
+    (again,) = asked(engine, setup, [prompt], 1, logprobs=2)
     agreed, margin = parting(again["logprobs"] or [], batched)
     return Difference(prompt, single, batched, agreed, margin)
 

@@ -1,0 +1,161 @@
+"""Our engine and the servers under one face: given jobs, each runs them with so many under way and answers.
+
+The engine is its child process over its socket, as a worker runs it; the servers are asked over HTTP. Both
+clients are this process, and its processor time is part of the result: it is taken from the same cores.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import peer_servers
+from benchmarks.engine_client import completions, engine_child
+from benchmarks.http_load import Address, ask_all
+from benchmarks.mix import Ask
+from benchmarks.peer_servers import Reply, Serving
+
+OURS, LLAMA_SERVER, PYTHON_SERVER = "batchyard engine", "llama-server", "llama-cpp-python server"
+LIBGOMP_SPIN = 300_000
+Contender = Callable[[Sequence[Ask], int], list[Reply]]
+"""Runs jobs, so many at once, and returns their replies in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One measurement: what was done in `seconds`, and the processor seconds that the client took of it."""
+
+    design: str
+    at_once: int
+    jobs: int
+    seconds: float
+    client_seconds: float
+    prompt_tokens: int
+    cached_tokens: int
+    generated_tokens: int
+
+    @property
+    def rate(self) -> float:
+        """Jobs per second."""
+        return self.jobs / self.seconds
+
+    @property
+    def token_rate(self) -> float:
+        """Generated tokens per second."""
+        return self.generated_tokens / self.seconds
+
+    @property
+    def hit_rate(self) -> float:
+        """The share of prompt tokens that were not computed again."""
+        return self.cached_tokens / self.prompt_tokens if self.prompt_tokens else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """Who takes part, with which options: paths of the peers' programs, None for those that do not."""
+
+    llama_server: Path | None
+    python_server: Path | None
+    python: Path | None
+    n_batch: int
+    settings: Mapping[str, Any]
+
+    def contenders(self, serving: Serving) -> dict[str, AbstractContextManager[Contender]]:
+        """Each contender by its name, not yet started."""
+        found: dict[str, AbstractContextManager[Contender]] = {
+            OURS: _engine(serving, self.n_batch, self.settings)
+        }
+        if self.llama_server is not None:
+            found[LLAMA_SERVER] = _llama_server(self.llama_server, serving)
+        if self.python_server is not None and self.python is not None:
+            found[PYTHON_SERVER] = _python_server(self.python, self.python_server, serving)
+        return found
+
+
+@contextmanager
+def _engine(serving: Serving, n_batch: int, settings: Mapping[str, Any]) -> Iterator[Contender]:
+    def run(asks: Sequence[Ask], at_once: int) -> list[Reply]:
+        found = completions(engine, [ask.frame() for ask in asks], at_once)
+        return [engine_reply(found[ask.id]) for ask in asks]
+
+    with engine_child(
+        serving.model, slots=serving.slots, n_ctx=serving.n_ctx, threads=serving.threads, n_batch=n_batch,
+        environ=serving.environ, more=settings,
+    ) as engine:  # fmt: skip
+        yield run
+
+
+def engine_reply(completion: Mapping[str, Any]) -> Reply:
+    """A completion of ours as a reply."""
+    usage = completion["usage"]
+    return Reply(
+        completion["text"], usage["prompt_tokens"], usage["cached_tokens"], usage["completion_tokens"]
+    )
+
+
+@contextmanager
+def _llama_server(program: Path, serving: Serving) -> Iterator[Contender]:
+    def run(asks: Sequence[Ask], at_once: int) -> list[Reply]:
+        bodies = [peer_servers.llama_server_body(ask) for ask in asks]
+        found = ask_all(Address(port, "/completion"), bodies, at_once)
+        return [peer_servers.llama_server_reply(answer) for answer in found]
+
+    with peer_servers.llama_server(program, serving) as port:
+        yield run
+
+
+@contextmanager
+def _python_server(python: Path, script: Path, serving: Serving) -> Iterator[Contender]:
+    def run(asks: Sequence[Ask], at_once: int) -> list[Reply]:
+        bodies = [peer_servers.python_server_body(ask) for ask in asks]
+        found = ask_all(Address(port, "/v1/completions"), bodies, at_once)
+        return [peer_servers.python_server_reply(answer) for answer in found]
+
+    with peer_servers.python_server(python, script, serving) as port:
+        yield run
+
+
+def timed(name: str, contender: Contender, asks: Sequence[Ask], at_once: int) -> Run:
+    """Run the jobs and note what it took."""
+    began, before = time.perf_counter(), time.process_time()
+    replies = contender(asks, at_once)
+    seconds, client = time.perf_counter() - began, time.process_time() - before
+    return Run(
+        name, at_once, len(asks), seconds, client,
+        sum(reply.prompt_tokens for reply in replies),
+        sum(reply.cached_tokens for reply in replies),
+        sum(reply.completion_tokens for reply in replies),
+    )  # fmt: skip
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options that say who takes part."""
+    parser.add_argument("--llama-server", type=Path, help="the program; left out, it does not take part")
+    parser.add_argument("--python-server", type=Path, help="examples/server/server.py of llama-cpp-python")
+    parser.add_argument("--python", type=Path, help="an interpreter that has what that script imports")
+    parser.add_argument("--n-batch", type=int, default=512, help="our engine's budget of rows a step")
+    parser.add_argument(
+        "--engine-setting", action="append", default=[], metavar="NAME=JSON", help="more of our engine's"
+    )
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--spin-count", type=int, default=LIBGOMP_SPIN, help="GOMP_SPINCOUNT of everybody (libgomp's default)"
+    )
+
+
+def field_of(options: argparse.Namespace) -> Field:
+    """Who takes part, from the options of `add_options`. Raises ValueError for a setting that is no JSON."""
+    settings = {}
+    for text in options.engine_setting:
+        name, _, value = text.partition("=")
+        settings[name] = json.loads(value)
+    return Field(options.llama_server, options.python_server, options.python, options.n_batch, settings)
+
+
+def serving_of(options: argparse.Namespace, model: Path, slots: int, n_ctx: int) -> Serving:
+    """What everybody serves, from the options of `add_options`."""
+    return Serving(model, slots, n_ctx, options.threads, {"GOMP_SPINCOUNT": str(options.spin_count)})

@@ -1,0 +1,91 @@
+"""An engine's child process as a benchmark drives it: started without a catalogue, spoken to in frames.
+
+This is the engine as a worker runs it, socket and JSON included, without Celery, Redis and the router.
+"""
+
+import select
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from batchyard.errors import EngineLost
+from benchmarks.child import ROOT
+from workers.engine_process import EngineProcess
+
+ANSWER_SECONDS = 600.0
+LOAD_SECONDS = 900.0
+Frame = dict[str, Any]
+
+
+@contextmanager
+def engine_child(
+    model: Path, *, slots: int, n_ctx: int, threads: int, n_batch: int = 512,
+    environ: Mapping[str, str] | None = None, more: Mapping[str, Any] | None = None,
+) -> Iterator[EngineProcess]:  # fmt: skip
+    """An engine with `model` loaded, `slots` slots of `n_ctx` tokens; ended at the end. `more` are further
+    settings of its `load` frame.
+
+    Raises:
+        InvalidConfig, EngineLost: the model cannot be loaded.
+    """
+    settings = {
+        "model_name": model.stem, "model_path": str(model), "n_ctx": n_ctx, "n_slots": slots,
+        "n_batch": n_batch, "n_ubatch": n_batch, "n_threads": threads, **(more or {}),
+    }  # fmt: skip
+    engine = EngineProcess(settings, {"PYTHONPATH": str(ROOT), **(environ or {})})
+    try:
+        engine.wait_ready(LOAD_SECONDS)
+        yield engine
+    finally:
+        engine.end()
+
+
+def frames(engine: EngineProcess, seconds: float = ANSWER_SECONDS) -> list[Frame]:
+    """What the engine says next, waiting for it at most `seconds`.
+
+    Raises:
+        EngineLost: it died or said nothing for so long.
+    """
+    writers = [engine.write_fd] if engine.unsent else []
+    if select.select([engine], writers, [], seconds) == ([], [], []):
+        raise EngineLost(f"no answer for {seconds:g} s")
+    engine.flush()
+    found = engine.read()
+    if found is None:
+        raise EngineLost("the engine died")
+    return found
+
+
+def completions(engine: EngineProcess, requests: Iterable[Frame], at_once: int) -> dict[str, Frame]:
+    """Each request's completion by its id, `at_once` of them in the engine at any time.
+
+    Raises:
+        EngineLost: it died, refused a request, or took longer than `ANSWER_SECONDS` for one step forward.
+    """
+    waiting = deque(requests)
+    inside: set[str] = set()
+    found: dict[str, Frame] = {}
+    while waiting or inside:
+        while waiting and len(inside) < at_once:
+            request = waiting.popleft()
+            engine.send({"op": "submit", "request": request})
+            inside.add(str(request["id"]))
+        for frame in frames(engine):
+            if frame["op"] in ("failed", "rejected"):
+                raise EngineLost(f"{frame['id']} failed: {frame['error']['message']}")
+            if frame["op"] == "done":
+                inside.discard(frame["id"])
+                found[frame["id"]] = frame["completion"]
+    return found
+
+
+def stats(engine: EngineProcess) -> Frame:
+    """The engine's own counters. To be asked while it is idle: other frames that come are dropped."""
+    engine.send({"op": "stats"})
+    while True:
+        for frame in frames(engine):
+            if frame["op"] == "stats":
+                found: Frame = frame["stats"]
+                return found

@@ -1,0 +1,143 @@
+"""The engine alone beside `llama-server`, `llama-batched-bench` and llama-cpp-python's server script.
+
+    python -m benchmarks.peers --llama-server PATH --batched-bench PATH [--model starter|1.1B|GGUF]
+        [--python-server SCRIPT --python INTERPRETER] [--at 1 4 16 32] [--jobs N] [--json FILE]
+
+Everybody gets the same raw prompts of 20 to 200 tokens and generates the same 8 to 96 tokens, greedily; N
+jobs are under way at any time. Each round has jobs of its own, so that no cache answers from an earlier one.
+`llama-batched-bench` has no requests: it runs N sequences of the mean lengths in lockstep, which is what a
+loop that waits for its slowest job could reach at most.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import mean, median
+
+from batchyard.errors import YardError
+from benchmarks.agreement import agreement
+from benchmarks.contenders import (
+    LLAMA_SERVER,
+    Field,
+    Run,
+    add_options,
+    field_of,
+    serving_of,
+    timed,
+)
+from benchmarks.machine import this_machine
+from benchmarks.mix import ANSWER_TOKENS, PROMPT_TOKENS, Counter, mixed, token_counter
+from benchmarks.peer_servers import Lockstep, Serving, batched_bench
+from benchmarks.shapes import measured_model
+from benchmarks.table import aligned, ratio, show, spread, write_json
+
+N_CTX = 512
+JOBS = {"starter": 1200, "1.1B": 48}
+WARM_UP_SEED = 1_000
+LOCKSTEP = "llama-batched-bench"
+
+
+@dataclass(frozen=True, slots=True)
+class Meeting:
+    """Everybody at one number of jobs under way."""
+
+    runs: list[Run]
+    lockstep: list[Lockstep]
+
+
+def meet(
+    field: Field, serving: Serving, bench: Path | None, counter: Counter, jobs: int, rounds: int
+) -> Meeting:
+    """Start all, warm them up, and let them take turns; the order turns round every other time."""
+    at_once, runs, lockstep = serving.slots, [], []
+    with ExitStack() as stack:
+        contenders = {name: stack.enter_context(one) for name, one in field.contenders(serving).items()}
+        for contender in contenders.values():
+            contender(mixed(max(4, at_once), counter, WARM_UP_SEED), at_once)
+        for number in range(rounds):
+            asks = mixed(jobs, counter, seed=number)
+            names = list(contenders)
+            for name in names if number % 2 == 0 else reversed(names):
+                run = timed(name, contenders[name], asks, at_once)
+                runs.append(run)
+                print(
+                    f"{at_once} at once, round {number + 1}: {name}: {run.rate:.2f} jobs/s", file=sys.stderr
+                )
+            if bench is not None:
+                lengths = round(mean(PROMPT_TOKENS)), round(mean(ANSWER_TOKENS))
+                lockstep += batched_bench(bench, serving, *lengths, times=3)
+    return Meeting(runs, lockstep)
+
+
+def body_of(meetings: Sequence[Meeting]) -> str:
+    """The table."""
+    rows = []
+    for meeting in meetings:
+        at_once = meeting.runs[0].at_once
+        theirs = [run.rate for run in meeting.runs if run.design == LLAMA_SERVER]
+        for name in dict.fromkeys(run.design for run in meeting.runs):
+            runs = [run for run in meeting.runs if run.design == name]
+            rates = [run.rate for run in runs]
+            tokens = [run.token_rate for run in runs]
+            busy = median(run.client_seconds / run.seconds for run in runs)
+            share = f"{ratio(rates, theirs):.2f}"
+            rows.append(
+                [name, str(at_once), spread(rates, 2), spread(tokens, 0), share, f"{100 * busy:.0f} %"]
+            )
+        if meeting.lockstep:
+            rates = [one.jobs_per_s for one in meeting.lockstep]
+            tokens = [one.jobs_per_s * one.answer for one in meeting.lockstep]
+            share = f"{ratio(rates, theirs):.2f}"
+            rows.append([LOCKSTEP, str(at_once), spread(rates, 2), spread(tokens, 0), share, "-"])
+    header = ["design", "at once", "jobs/s (least-most)", "generated tokens/s", "x llama-server", "client"]
+    return aligned(header, rows)
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
+    add_options(parser)
+    parser.add_argument("--batched-bench", type=Path, help="the program; left out, it does not take part")
+    parser.add_argument("--model", default="starter", help="starter, 1.1B, 7B or a GGUF")
+    parser.add_argument("--at", type=int, nargs="+", default=[1, 4, 16, 32])
+    parser.add_argument("--jobs", type=int, help=f"a run (default: {JOBS}, else 48)")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--agree", type=int, default=100, help="reports to compare answers on (starter only)")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    machine, jobs = this_machine(), options.jobs or JOBS.get(options.model, 48)
+    model, agreed = measured_model(options.model), None
+    counter, field = token_counter(model), field_of(options)
+    try:
+        meetings = [
+            meet(
+                field, serving_of(options, model, at_once, N_CTX), options.batched_bench, counter, jobs,
+                options.rounds,
+            )
+            for at_once in options.at
+        ]  # fmt: skip
+        if options.model == "starter" and options.agree and field.llama_server is not None:
+            agreed = agreement(options, field.llama_server, max(options.at), options.agree)
+    except YardError as exc:
+        print(f"error: {exc}", file=sys.stderr)
+        return 2
+    body = body_of(meetings)
+    if agreed is not None:
+        body += f"\n\n{agreed.sentence()}"
+    title = (
+        f"Engine alone, {model.name}: {jobs} jobs a run, {options.threads} threads, {options.rounds} rounds"
+    )
+    show(title, machine, body)
+    figures = {
+        "threads": options.threads, "meetings": [asdict(one) for one in meetings],
+        "agreement": None if agreed is None else asdict(agreed),
+    }  # fmt: skip
+    write_json(options.json, "peers", machine, figures)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
