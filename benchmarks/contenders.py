@@ -6,9 +6,10 @@ clients are this process, and its processor time is part of the result: it is ta
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,27 @@ def timed(name: str, contender: Contender, asks: Sequence[Ask], at_once: int) ->
         sum(reply.cached_tokens for reply in replies),
         sum(reply.completion_tokens for reply in replies),
     )  # fmt: skip
+
+
+def take_turns(
+    field: Field, serving: Serving, jobs_of: Callable[[int], list[Ask]], warm_up: list[Ask], rounds: int
+) -> list[Run]:
+    """Start everybody, warm them up, and let them take turns on the jobs of each round; the order turns round
+    every other time, so that nobody is always the first."""
+    runs = []
+    with ExitStack() as stack:
+        contenders = {name: stack.enter_context(one) for name, one in field.contenders(serving).items()}
+        for contender in contenders.values():
+            contender(warm_up, serving.slots)
+        for number in range(rounds):
+            asks = jobs_of(number)
+            names = list(contenders)
+            for name in names if number % 2 == 0 else reversed(names):
+                run = timed(name, contenders[name], asks, serving.slots)
+                runs.append(run)
+                where = f"{serving.slots} at once, round {number + 1}: {name}"
+                print(f"{where}: {run.rate:.2f} jobs/s", file=sys.stderr, flush=True)
+    return runs
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

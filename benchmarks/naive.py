@@ -6,7 +6,8 @@ Given every advantage that design has: the grammar is built once, the model is k
 is reused from the last prompt by llama-cpp-python itself, threads, attention and OpenMP settings are those
 of our engine. `Llama` runs one prompt at a time and is not thread-safe, hence the lock.
 
-Besides the engine this is the only file that imports llama_cpp, since that is what it measures.
+The high-level class is what is measured here. Other benchmarks import llama_cpp to make and read GGUFs
+(`shapes.py`, `mix.py`), and `engine_slots.py` for the same comparison without a queue.
 """
 
 import argparse
@@ -42,21 +43,11 @@ def make_naive_app(url: str) -> Celery:
     return app
 
 
-def make_answer(catalogue: Catalogue, entry: LlamaEntry, path: str, threads: int) -> Callable[[str], str]:
-    """A function from a prompt to the model's answer, with the instruction, the schema and the sampling
-    that the catalogue has for the model's first task.
+def load_llama(entry: LlamaEntry, path: str, threads: int) -> Any:
+    """`llama_cpp.Llama` with the settings that our engine gets from the catalogue."""
+    from llama_cpp import Llama
 
-    Raises:
-        InvalidConfig: that task does not answer with JSON.
-    """
-    from llama_cpp import Llama, LlamaGrammar
-
-    task = catalogue.task(entry.tasks[0])
-    if task is None or not isinstance(task.output, JsonSchemaOutput):
-        raise InvalidConfig("the comparison needs a task with a JSON schema", field=f"task {entry.tasks[0]}")
-    schema = task.output.model_dump(by_alias=True)["schema"]
-    grammar = LlamaGrammar.from_json_schema(json.dumps(schema))
-    llama = Llama(
+    return Llama(
         model_path=path,
         n_ctx=entry.n_ctx,
         n_batch=entry.n_batch,
@@ -66,6 +57,22 @@ def make_answer(catalogue: Catalogue, entry: LlamaEntry, path: str, threads: int
         flash_attn=entry.flash_attn in (True, "auto"),
         verbose=False,
     )
+
+
+def make_answer(catalogue: Catalogue, entry: LlamaEntry, llama: Any) -> Callable[[str], str]:
+    """A function from a prompt to the model's answer, with the instruction, the schema and the sampling
+    that the catalogue has for the model's first task.
+
+    Raises:
+        InvalidConfig: that task does not answer with JSON.
+    """
+    from llama_cpp import LlamaGrammar
+
+    task = catalogue.task(entry.tasks[0])
+    if task is None or not isinstance(task.output, JsonSchemaOutput):
+        raise InvalidConfig("the comparison needs a task with a JSON schema", field=f"task {entry.tasks[0]}")
+    schema = task.output.model_dump(by_alias=True)["schema"]
+    grammar = LlamaGrammar.from_json_schema(json.dumps(schema))
     lock = threading.Lock()
     system = [{"role": "system", "content": task.instruction}] if task.instruction else []
 
@@ -82,6 +89,18 @@ def make_answer(catalogue: Catalogue, entry: LlamaEntry, path: str, threads: int
     return answer
 
 
+def make_raw_answer(llama: Any) -> Callable[[str, int], str]:
+    """A function from a raw prompt and a number of tokens to their text, greedy."""
+    lock = threading.Lock()
+
+    def answer(prompt: str, max_tokens: int) -> str:
+        with lock:
+            reply: Any = llama.create_completion(prompt, max_tokens=max_tokens, temperature=0.0)
+        return str(reply["choices"][0]["text"])
+
+    return answer
+
+
 def main() -> None:
     """Run the worker until SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.naive", description=__doc__)
@@ -89,6 +108,7 @@ def main() -> None:
     parser.add_argument("--pool", choices=["solo", "threads"], required=True)
     parser.add_argument("--concurrency", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--raw", action="store_true", help="the task takes a raw prompt and a length")
     arguments = parser.parse_args()
     settings = load_settings()
     catalogue = load_catalogue(settings.models)
@@ -96,9 +116,9 @@ def main() -> None:
     if not isinstance(entry, LlamaEntry):
         raise SystemExit(f"{entry.model_name} is no GGUF model: Llama() cannot run it")
     path = settings.models.resolve().parent.parent / entry.model_path
-    answer = make_answer(catalogue, entry, str(path), arguments.threads)
+    llama = load_llama(entry, str(path), arguments.threads)
     app = make_naive_app(settings.url)
-    app.task(answer, name=TASK)
+    app.task(make_raw_answer(llama) if arguments.raw else make_answer(catalogue, entry, llama), name=TASK)
     app.worker_main(
         [
             "worker", f"--pool={arguments.pool}", f"--concurrency={arguments.concurrency}",

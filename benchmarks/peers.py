@@ -12,7 +12,6 @@ loop that waits for its slowest job could reach at most.
 import argparse
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, median
@@ -26,7 +25,7 @@ from benchmarks.contenders import (
     add_options,
     field_of,
     serving_of,
-    timed,
+    take_turns,
 )
 from benchmarks.machine import this_machine
 from benchmarks.mix import ANSWER_TOKENS, PROMPT_TOKENS, Counter, mixed, token_counter
@@ -51,25 +50,13 @@ class Meeting:
 def meet(
     field: Field, serving: Serving, bench: Path | None, counter: Counter, jobs: int, rounds: int
 ) -> Meeting:
-    """Start all, warm them up, and let them take turns; the order turns round every other time."""
-    at_once, runs, lockstep = serving.slots, [], []
-    with ExitStack() as stack:
-        contenders = {name: stack.enter_context(one) for name, one in field.contenders(serving).items()}
-        for contender in contenders.values():
-            contender(mixed(max(4, at_once), counter, WARM_UP_SEED), at_once)
-        for number in range(rounds):
-            asks = mixed(jobs, counter, seed=number)
-            names = list(contenders)
-            for name in names if number % 2 == 0 else reversed(names):
-                run = timed(name, contenders[name], asks, at_once)
-                runs.append(run)
-                print(
-                    f"{at_once} at once, round {number + 1}: {name}: {run.rate:.2f} jobs/s", file=sys.stderr
-                )
-            if bench is not None:
-                lengths = round(mean(PROMPT_TOKENS)), round(mean(ANSWER_TOKENS))
-                lockstep += batched_bench(bench, serving, *lengths, times=3)
-    return Meeting(runs, lockstep)
+    """Everybody with `serving.slots` jobs under way."""
+    warm_up = mixed(max(4, serving.slots), counter, WARM_UP_SEED)
+    runs = take_turns(field, serving, lambda number: mixed(jobs, counter, seed=number), warm_up, rounds)
+    if bench is None:
+        return Meeting(runs, [])
+    lengths = round(mean(PROMPT_TOKENS)), round(mean(ANSWER_TOKENS))
+    return Meeting(runs, batched_bench(bench, serving, *lengths, times=rounds))
 
 
 def body_of(meetings: Sequence[Meeting]) -> str:

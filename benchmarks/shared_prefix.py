@@ -1,47 +1,30 @@
-"""One instruction for many jobs: 300 shared tokens, 30 of its own, a verdict of up to 16, beside `llama-server`.
+"""One instruction for many jobs: 300 shared tokens, 30 own ones, a verdict of 4 to 16, beside `llama-server`.
 
-    python -m benchmarks.shared_prefix --llama-server PATH [--model starter|1.1B|GGUF] [--at 1 16 32] [--json FILE]
+    python -m benchmarks.shared_prefix --llama-server PATH [--model starter|1.1B|GGUF] [--at 1 16 32]
+        [--json FILE]
 
-`llama-server` runs with its own prompt cache: each request says `cache_prompt: true`, and by default a request
-goes to the slot whose last prompt is most like it. Each round has an instruction of its own, so the first jobs
-of a round compute it. The hit rate is the share of prompt tokens that were not computed again.
+`llama-server` runs with its own prompt cache: each request says `cache_prompt: true`, and by default it goes
+to the slot whose last prompt is most like it. Each round has an instruction of its own, so that the first
+jobs of a round compute it. The hit rate is the share of prompt tokens that were not computed again.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 
 from batchyard.errors import YardError
-from benchmarks.contenders import LLAMA_SERVER, Field, Run, add_options, field_of, serving_of, timed
+from benchmarks.contenders import LLAMA_SERVER, Run, add_options, field_of, serving_of, take_turns
 from benchmarks.machine import this_machine
-from benchmarks.mix import Counter, sharing, token_counter
-from benchmarks.peer_servers import Serving
+from benchmarks.mix import sharing, token_counter
 from benchmarks.shapes import measured_model
 from benchmarks.table import aligned, ratio, show, spread, write_json
 
 N_CTX = 512
 JOBS = {"starter": 800, "1.1B": 48}
 WARM_UP_SEED = 1_000
-
-
-def meet(field: Field, serving: Serving, counter: Counter, jobs: int, rounds: int) -> list[Run]:
-    """Start all, warm them up with another instruction, and let them take turns."""
-    runs = []
-    with ExitStack() as stack:
-        contenders = {name: stack.enter_context(one) for name, one in field.contenders(serving).items()}
-        for contender in contenders.values():
-            contender(sharing(max(4, serving.slots), counter, WARM_UP_SEED), serving.slots)
-        for number in range(rounds):
-            asks = sharing(jobs, counter, seed=number)
-            names = list(contenders)
-            for name in names if number % 2 == 0 else reversed(names):
-                runs.append(timed(name, contenders[name], asks, serving.slots))
-                print(f"{serving.slots} at once, {name}: {runs[-1].rate:.2f} jobs/s", file=sys.stderr)
-    return runs
 
 
 def body_of(runs: Sequence[Run]) -> str:
@@ -71,12 +54,15 @@ def main() -> int:
     machine, jobs = this_machine(), options.jobs or JOBS.get(options.model, 48)
     model = measured_model(options.model)
     counter, field = token_counter(model), field_of(options)
+    runs: list[Run] = []
     try:
-        runs = [
-            run
-            for at_once in options.at
-            for run in meet(field, serving_of(options, model, at_once, N_CTX), counter, jobs, options.rounds)
-        ]
+        for at_once in options.at:
+            serving = serving_of(options, model, at_once, N_CTX)
+            # another instruction than any that is measured
+            warm_up = sharing(max(4, at_once), counter, WARM_UP_SEED)
+            runs += take_turns(
+                field, serving, lambda number: sharing(jobs, counter, seed=number), warm_up, options.rounds
+            )
     except YardError as exc:
         print(f"error: {exc}", file=sys.stderr)
         return 2

@@ -11,27 +11,24 @@ labels and against each other.
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, median
 
 import redis
 
-from batchyard import Client, Settings
-from batchyard.app import make_app
+from batchyard import Client
 from batchyard.errors import YardError
-from batchyard.names import ROUTE_QUEUE, model_queue
-from benchmarks.child import ROOT, consumer
+from benchmarks.child import consumer
 from benchmarks.machine import this_machine
 from benchmarks.naive import QUEUE, TASK, make_naive_app
 from benchmarks.reports import Labelled, labelled_reports, share_right
 from benchmarks.table import aligned, ratio, show, spread, write_json
+from benchmarks.yard import Bench, our_yard
 from local.redis_server import start_redis
 from workers.start import free_cores
 
@@ -58,58 +55,9 @@ class Run:
         return self.jobs / self.seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """What every measurement shares: Redis, the threads of a step, and where logs go."""
-
-    url: str
-    threads: int
-    folder: Path
-
-    @property
-    def settings(self) -> Settings:
-        """The yard's settings on this Redis."""
-        return Settings(
-            redis_url=self.url, models=ROOT / "configs/models.yaml", routing=ROOT / "configs/routing.yaml"
-        )
-
-    @property
-    def naive_url(self) -> str:
-        """The same Redis, another database: the designs share no key."""
-        return self.url.removesuffix("/0") + "/1"
-
-    def environment(self, url: str) -> dict[str, str]:
-        """Of a child process."""
-        spin = self.settings.omp_spin_count
-        return {
-            **os.environ,
-            "BATCHYARD_REDIS_URL": url,
-            "BATCHYARD_MODELS": str(self.settings.models),
-            "BATCHYARD_ROUTING": str(self.settings.routing),
-            **({} if spin is None else {"GOMP_SPINCOUNT": str(spin)}),
-        }
-
-
-@contextmanager
-def our_yard(bench: Bench, slots: int) -> Iterator[Client]:
-    """A client of a router and a worker that are up and warm."""
-    environment = bench.environment(bench.url)
-    worker = [
-        "workers", "--model", TASK_NAME, "--gpu", "none", "--slots", str(slots),
-        "--threads", str(bench.threads), "--log-level", "WARNING",
-    ]  # fmt: skip
-    with (
-        make_app(bench.settings) as app,
-        consumer(app, ROUTE_QUEUE, ["router", "worker"], environment, bench.folder / "router.log"),
-        consumer(app, model_queue(TASK_NAME), worker, environment, bench.folder / f"worker-{slots}.log"),
-        Client(bench.settings) as client,
-    ):
-        yield client
-
-
 def run_ours(bench: Bench, slots: int, reports: Sequence[Labelled]) -> Run:
     """One measurement of the yard with so many slots."""
-    with our_yard(bench, slots) as client:
+    with our_yard(bench, TASK_NAME, slots) as client:
         _submit_and_wait(client, reports[:WARM_UP_JOBS])
         return _submit_and_wait(client, reports, design_name(slots))
 
