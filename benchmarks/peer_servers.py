@@ -6,7 +6,6 @@ continuous batching and the prompt cache of `llama-server` are on.
 
 import json
 import os
-import socket
 import subprocess
 import tempfile
 import time
@@ -20,6 +19,7 @@ from typing import Any
 
 from batchyard.errors import YardUnavailable
 from benchmarks.mix import Ask
+from local.redis_server import free_ports
 
 READY_SECONDS = 600.0
 STOP_SECONDS = 20.0
@@ -105,7 +105,7 @@ def llama_server(program: Path, serving: Serving) -> Iterator[int]:
     Raises:
         YardUnavailable: it did not come up; the message ends with its log.
     """
-    port = free_port()
+    (port,) = free_ports(1)
     with _server(llama_server_command(program, serving, port), serving, f"http://127.0.0.1:{port}/health"):
         yield port
 
@@ -117,7 +117,7 @@ def python_server(interpreter: Path, script: Path, serving: Serving) -> Iterator
     Raises:
         YardUnavailable: it did not come up; the message ends with its log.
     """
-    port = free_port()
+    (port,) = free_ports(1)
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "config.json"
         config.write_text(json.dumps(python_server_config(serving, port)), encoding="utf-8")
@@ -156,13 +156,6 @@ def _healthy(url: str) -> bool:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True, slots=True)
