@@ -62,7 +62,7 @@ def agreement(options: argparse.Namespace, program: Path, slots: int, count: int
         found = completions(engine, requests, slots)
     ours = [str(found[f"r{number}"]["text"]) for number in range(count)]
     bodies = [{"messages": chat, "temperature": 0, "max_tokens": MAX_TOKENS} for chat in chats]
-    with peer_servers.llama_server(program, serving) as port:
+    with peer_servers.llama_server(program, serving) as (_, port):
         answers = ask_all(Address(port, "/v1/chat/completions"), bodies, slots)
     theirs = [str(answer["choices"][0]["message"]["content"]) for answer in answers]
     return compare(reports, ours, theirs)

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from benchmarks import peer_servers
 from benchmarks.engine_client import completions, engine_child
 from benchmarks.http_load import Address, ask_all
@@ -22,18 +24,28 @@ from benchmarks.peer_servers import Reply, Serving
 
 OURS, LLAMA_SERVER, PYTHON_SERVER = "batchyard engine", "llama-server", "llama-cpp-python server"
 LIBGOMP_SPIN = 300_000
-Contender = Callable[[Sequence[Ask], int], list[Reply]]
-"""Runs jobs, so many at once, and returns their replies in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """`run` takes jobs and how many are to be under way, and returns their replies in order; `pid` is the
+    process that computes them."""
+
+    pid: int
+    run: Callable[[Sequence[Ask], int], list[Reply]]
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One measurement: what was done in `seconds`, and the processor seconds that the client took of it."""
+    """One measurement: what was done in `seconds`, and the processor seconds that the contender's process
+    and the client took for it. On a busy machine the former is the steadier figure (with one thread: idle
+    threads spin)."""
 
     design: str
     at_once: int
     jobs: int
     seconds: float
+    processor_seconds: float
     client_seconds: float
     prompt_tokens: int
     cached_tokens: int
@@ -87,7 +99,7 @@ def _engine(serving: Serving, n_batch: int, settings: Mapping[str, Any]) -> Iter
         serving.model, slots=serving.slots, n_ctx=serving.n_ctx, threads=serving.threads, n_batch=n_batch,
         environ=serving.environ, more=settings,
     ) as engine:  # fmt: skip
-        yield run
+        yield Contender(engine.pid, run)
 
 
 def engine_reply(completion: Mapping[str, Any]) -> Reply:
@@ -105,8 +117,8 @@ def _llama_server(program: Path, serving: Serving) -> Iterator[Contender]:
         found = ask_all(Address(port, "/completion"), bodies, at_once)
         return [peer_servers.llama_server_reply(answer) for answer in found]
 
-    with peer_servers.llama_server(program, serving) as port:
-        yield run
+    with peer_servers.llama_server(program, serving) as (pid, port):
+        yield Contender(pid, run)
 
 
 @contextmanager
@@ -116,21 +128,27 @@ def _python_server(python: Path, script: Path, serving: Serving) -> Iterator[Con
         found = ask_all(Address(port, "/v1/completions"), bodies, at_once)
         return [peer_servers.python_server_reply(answer) for answer in found]
 
-    with peer_servers.python_server(python, script, serving) as port:
-        yield run
+    with peer_servers.python_server(python, script, serving) as (pid, port):
+        yield Contender(pid, run)
 
 
 def timed(name: str, contender: Contender, asks: Sequence[Ask], at_once: int) -> Run:
     """Run the jobs and note what it took."""
-    began, before = time.perf_counter(), time.process_time()
-    replies = contender(asks, at_once)
+    began, before, spent = time.perf_counter(), time.process_time(), processor_seconds(contender.pid)
+    replies = contender.run(asks, at_once)
     seconds, client = time.perf_counter() - began, time.process_time() - before
     return Run(
-        name, at_once, len(asks), seconds, client,
+        name, at_once, len(asks), seconds, processor_seconds(contender.pid) - spent, client,
         sum(reply.prompt_tokens for reply in replies),
         sum(reply.cached_tokens for reply in replies),
         sum(reply.completion_tokens for reply in replies),
     )  # fmt: skip
+
+
+def processor_seconds(pid: int) -> float:
+    """What a process has used of the processors so far, all threads, its own and the kernel's time."""
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
 
 
 def take_turns(
@@ -142,7 +160,7 @@ def take_turns(
     with ExitStack() as stack:
         contenders = {name: stack.enter_context(one) for name, one in field.contenders(serving).items()}
         for contender in contenders.values():
-            contender(warm_up, serving.slots)
+            contender.run(warm_up, serving.slots)
         for number in range(rounds):
             asks = jobs_of(number)
             names = list(contenders)

@@ -99,19 +99,20 @@ def python_server_reply(answer: Mapping[str, Any]) -> Reply:
 
 
 @contextmanager
-def llama_server(program: Path, serving: Serving) -> Iterator[int]:
-    """`llama-server`, from when it is ready; yields its port.
+def llama_server(program: Path, serving: Serving) -> Iterator[tuple[int, int]]:
+    """`llama-server`, from when it is ready; yields its process id and its port.
 
     Raises:
         YardUnavailable: it did not come up; the message ends with its log.
     """
     (port,) = free_ports(1)
-    with _server(llama_server_command(program, serving, port), serving, f"http://127.0.0.1:{port}/health"):
-        yield port
+    command = llama_server_command(program, serving, port)
+    with _server(command, serving, f"http://127.0.0.1:{port}/health") as pid:
+        yield pid, port
 
 
 @contextmanager
-def python_server(interpreter: Path, script: Path, serving: Serving) -> Iterator[int]:
+def python_server(interpreter: Path, script: Path, serving: Serving) -> Iterator[tuple[int, int]]:
     """The server script of llama-cpp-python's examples under an interpreter that has what it imports.
 
     Raises:
@@ -122,12 +123,12 @@ def python_server(interpreter: Path, script: Path, serving: Serving) -> Iterator
         config = Path(folder) / "config.json"
         config.write_text(json.dumps(python_server_config(serving, port)), encoding="utf-8")
         command = [str(interpreter), str(script), "-C", str(config)]
-        with _server(command, serving, f"http://127.0.0.1:{port}/healthz"):
-            yield port
+        with _server(command, serving, f"http://127.0.0.1:{port}/healthz") as pid:
+            yield pid, port
 
 
 @contextmanager
-def _server(command: Sequence[str], serving: Serving, health: str) -> Iterator[None]:
+def _server(command: Sequence[str], serving: Serving, health: str) -> Iterator[int]:
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             command, env=os.environ | dict(serving.environ), stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -140,7 +141,7 @@ def _server(command: Sequence[str], serving: Serving, health: str) -> Iterator[N
                     tail = "\n".join(log.read().decode(errors="replace").splitlines()[-15:])
                     raise YardUnavailable(f"{command[0]} did not come up; the end of its log:\n{tail}")
                 time.sleep(0.1)
-            yield
+            yield process.pid
         finally:
             process.terminate()
             try:

@@ -69,17 +69,19 @@ def body_of(meetings: Sequence[Meeting]) -> str:
             runs = [run for run in meeting.runs if run.design == name]
             rates = [run.rate for run in runs]
             tokens = [run.token_rate for run in runs]
-            busy = median(run.client_seconds / run.seconds for run in runs)
+            spent = spread([1e3 * run.processor_seconds / run.jobs for run in runs], 1)
+            client = f"{1e3 * median(run.client_seconds / run.jobs for run in runs):.1f}"
             share = f"{ratio(rates, theirs):.2f}"
-            rows.append(
-                [name, str(at_once), spread(rates, 2), spread(tokens, 0), share, f"{100 * busy:.0f} %"]
-            )
+            rows.append([name, str(at_once), spread(rates, 2), spread(tokens, 0), share, spent, client])
         if meeting.lockstep:
             rates = [one.jobs_per_s for one in meeting.lockstep]
             tokens = [one.jobs_per_s * one.answer for one in meeting.lockstep]
             share = f"{ratio(rates, theirs):.2f}"
-            rows.append([LOCKSTEP, str(at_once), spread(rates, 2), spread(tokens, 0), share, "-"])
-    header = ["design", "at once", "jobs/s (least-most)", "generated tokens/s", "x llama-server", "client"]
+            rows.append([LOCKSTEP, str(at_once), spread(rates, 2), spread(tokens, 0), share, "-", "-"])
+    header = [
+        "design", "at once", "jobs/s (least-most)", "generated tokens/s", "x llama-server", "CPU ms a job",
+        "client's",
+    ]  # fmt: skip
     return aligned(header, rows)
 
 

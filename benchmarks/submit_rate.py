@@ -66,12 +66,12 @@ class Meter:
                 self.memory[str(number)] = resident_bytes()
 
 
-def resident_bytes(field: str = "VmRSS") -> int:
-    """Resident memory of this process now, or its highest so far (`VmHWM`).
+def resident_bytes(field: str = "VmRSS", process: int | str = "self") -> int:
+    """Resident memory of a process now, or its highest so far (`VmHWM`).
 
     Not from getrusage: its peak begins with that of the process that started this one.
     """
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
     (line,) = (line for line in lines if line.startswith(f"{field}:"))
     return int(line.split()[1]) * 1024
 

@@ -1,0 +1,230 @@
+"""What the queue costs: the whole path beside the bare engine, and beside plain Celery around `Llama()`.
+
+    python -m benchmarks.queue_cost [--model starter|1.1B|GGUF] [--slots 16] [--jobs N] [--json FILE]
+
+The same jobs, slots and threads for all: raw prompts of 20 to 200 tokens, 8 to 96 tokens generated, greedy.
+The bare engine is its child process, asked over its socket by this process; the whole path adds client,
+Redis, router and the worker's Celery; the naive worker (`naive.py`) runs one prompt at a time. They take
+turns, only one is up at a time, and starting and warming up are not counted.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import redis
+import yaml
+
+from batchyard import Client
+from batchyard.errors import YardError
+from benchmarks.child import consumer
+from benchmarks.engine_client import completions, engine_child
+from benchmarks.machine import this_machine
+from benchmarks.mix import Ask, Counter, mixed, token_counter
+from benchmarks.naive import QUEUE, TASK, make_naive_app
+from benchmarks.shapes import measured_model
+from benchmarks.table import aligned, ratio, show, spread, write_json
+from benchmarks.yard import Bench, our_yard
+from local.redis_server import start_redis
+from workers.start import free_cores
+
+MODEL = "measured"
+TASK_NAME = "other"
+N_CTX = 512
+N_BATCH = 512
+JOBS = {"starter": 600, "1.1B": 48}
+NAIVE_SHARE = {"starter": 1.0, "1.1B": 0.25}
+WARM_UP_SEED = 1_000
+RESULT_SECONDS = 600.0
+ENGINE, PATH, NAIVE = "bare engine", "whole path", "Celery + Llama()"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One measurement."""
+
+    design: str
+    jobs: int
+    seconds: float
+    generated: int
+    failed: int
+
+    @property
+    def token_rate(self) -> float:
+        """Generated tokens per second: what is compared, since the naive worker may be given fewer jobs."""
+        return self.generated / self.seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is measured: the model's file, its tokenizer, and how many jobs each design gets a round."""
+
+    model: Path
+    counter: Counter
+    slots: int
+    jobs: int
+    naive_jobs: int
+
+    def asks(self, seed: int) -> list[Ask]:
+        """The jobs of a round."""
+        return mixed(self.jobs, self.counter, seed)
+
+    def warm_up(self) -> list[Ask]:
+        """Jobs before the measured ones."""
+        return mixed(max(4, self.slots), self.counter, WARM_UP_SEED)
+
+
+def write_configs(folder: Path, model: Path, slots: int) -> None:
+    """A catalogue with the measured model alone, and a policy that sends everything to it."""
+    entry = {
+        "model_name": MODEL, "model_path": str(model.resolve()), "tasks": [TASK_NAME], "n_slots": slots,
+        "n_ctx": N_CTX, "n_batch": N_BATCH, "n_ubatch": N_BATCH, "n_gpu_layers": 0,
+    }  # fmt: skip
+    policy: dict[str, Any] = {
+        "version": "1", "rules": [], "classifier": None, "tasks": {TASK_NAME: [MODEL]},
+        "default": {"task": TASK_NAME, "model": MODEL},
+    }  # fmt: skip
+    catalogue = {"model_list": [entry], "task_list": [{"task": TASK_NAME, "description": "Measured jobs."}]}
+    for name, document in {"models.yaml": catalogue, "routing.yaml": policy}.items():
+        (folder / name).write_text(yaml.safe_dump(document), encoding="utf-8")
+
+
+def run_engine(bench: Bench, plan: Plan, asks: Sequence[Ask]) -> Run:
+    """The engine alone, as many jobs in it as it has slots."""
+    environ = {"GOMP_SPINCOUNT": str(bench.settings.omp_spin_count)}
+    with engine_child(
+        plan.model, slots=plan.slots, n_ctx=N_CTX, threads=bench.threads, n_batch=N_BATCH, environ=environ
+    ) as engine:
+        completions(engine, [ask.frame() for ask in plan.warm_up()], plan.slots)
+        began = time.perf_counter()
+        found = completions(engine, [ask.frame() for ask in asks], plan.slots)
+        seconds = time.perf_counter() - began
+    generated = sum(done["usage"]["completion_tokens"] for done in found.values())
+    return Run(ENGINE, len(asks), seconds, generated, 0)
+
+
+def run_path(bench: Bench, plan: Plan, asks: Sequence[Ask]) -> Run:
+    """From `submit` to the last result."""
+    with our_yard(bench, MODEL, plan.slots) as client:
+        _through(client, plan.warm_up(), "warm-up")
+        return _through(client, asks, "measured")
+
+
+def _through(client: Client, asks: Sequence[Ask], batch: str) -> Run:
+    began = time.perf_counter()
+    client.submit_many((_job(ask, batch) for ask in asks), batch=batch)
+    results = list(client.results(batch, timeout=RESULT_SECONDS))
+    seconds = time.perf_counter() - began
+    good = [result for result in results if result.ok]
+    generated = sum(result.usage.completion_tokens for result in good if result.usage is not None)
+    return Run(PATH, len(asks), seconds, generated, len(asks) - len(good))
+
+
+def _job(ask: Ask, batch: str) -> dict[str, Any]:
+    sampling = {"temperature": 0.0, "max_tokens": ask.answer_tokens}
+    return {
+        "id": f"{batch}-{ask.id}", "task": TASK_NAME, "prompt": ask.prompt, "raw": True, "sampling": sampling
+    }  # fmt: skip
+
+
+def run_naive(bench: Bench, plan: Plan, asks: Sequence[Ask]) -> Run:
+    """The naive worker, on as many of the jobs as it is given."""
+    command = [
+        "benchmarks.naive", "--model", MODEL, "--pool", "solo", "--threads", str(bench.threads), "--raw",
+    ]  # fmt: skip
+    with (
+        make_naive_app(bench.naive_url) as app,
+        consumer(app, QUEUE, command, bench.environment(bench.naive_url), bench.folder / "naive.log"),
+    ):
+        for ask in plan.warm_up()[:2]:
+            app.send_task(TASK, [ask.prompt, ask.answer_tokens]).get(timeout=RESULT_SECONDS)
+        mine = asks[: plan.naive_jobs]
+        began = time.perf_counter()
+        handles = [app.send_task(TASK, [ask.prompt, ask.answer_tokens]) for ask in mine]
+        for handle in handles:
+            handle.get(timeout=RESULT_SECONDS, propagate=False)
+        seconds = time.perf_counter() - began
+        failed = sum(handle.failed() for handle in handles)
+    # the file has no end that could be drawn, so that each answer has its full length
+    return Run(NAIVE, len(mine), seconds, sum(ask.answer_tokens for ask in mine), failed)
+
+
+def measure(bench: Bench, plan: Plan, rounds: int) -> list[Run]:
+    """All designs in turns."""
+    designs, runs = [run_engine, run_path, run_naive], []
+    for number in range(rounds):
+        asks = plan.asks(seed=number)
+        for design in designs if number % 2 == 0 else reversed(designs):
+            with redis.Redis.from_url(bench.url) as client:
+                client.flushall()
+            run = design(bench, plan, asks)
+            runs.append(run)
+            print(f"round {number + 1}: {run.design}: {run.token_rate:.0f} tokens/s", file=sys.stderr)
+    return runs
+
+
+def body_of(runs: Sequence[Run]) -> str:
+    """The table."""
+    rates = {
+        design: [run.token_rate for run in runs if run.design == design] for design in (ENGINE, PATH, NAIVE)
+    }
+    rows = []
+    for design, mine in rates.items():
+        jobs = [run.jobs / run.seconds for run in runs if run.design == design]
+        failed = sum(run.failed for run in runs if run.design == design)
+        rows.append(
+            [
+                design, spread(jobs, 2), spread(mine, 0), f"{ratio(mine, rates[ENGINE]):.2f}",
+                f"{ratio(mine, rates[NAIVE]):.2f}", str(failed),
+            ]
+        )  # fmt: skip
+    header = ["design", "jobs/s (least-most)", "generated tokens/s", "x engine", "x naive", "failed"]
+    return aligned(header, rows)
+
+
+def main() -> int:
+    """Measure and print; exit status 1 if a job failed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.queue_cost", description=__doc__)
+    parser.add_argument("--model", default="starter", help="starter, 1.1B, 7B or a GGUF")
+    parser.add_argument("--slots", type=int, default=16)
+    parser.add_argument("--jobs", type=int, help=f"a round (default: {JOBS}, else 48)")
+    parser.add_argument(
+        "--naive-jobs", type=int, help="a round for the naive worker (default: a part of them)"
+    )
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, help="of a step (default: a worker's own, all cores but one)")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    machine, model = this_machine(), measured_model(options.model)
+    jobs = options.jobs or JOBS.get(options.model, 48)
+    naive_jobs = options.naive_jobs or max(1, round(jobs * NAIVE_SHARE.get(options.model, 0.25)))
+    plan = Plan(model, token_counter(model), options.slots, jobs, naive_jobs)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "configs").mkdir()
+        write_configs(folder / "configs", model, options.slots)
+        server = start_redis(folder, append_only=True, password="benchmark")
+        try:
+            with redis.Redis.from_url(server.url, decode_responses=True) as client:
+                machine = machine.running("Redis", str(client.info("server")["redis_version"]))
+            bench = Bench(server.url, options.threads or free_cores(), folder, folder / "configs")
+            runs = measure(bench, plan, options.rounds)
+        except YardError as exc:
+            print(f"error: {exc}", file=sys.stderr)
+            return 2
+        finally:
+            server.stop()
+    sizes = f"{jobs} jobs a round, {options.slots} slots, {bench.threads} threads a step"
+    title = f"What the queue costs, {model.name}: {sizes}"
+    show(title, machine, body_of(runs))
+    write_json(options.json, "queue_cost", machine, [asdict(run) for run in runs])
+    return 1 if any(run.failed for run in runs) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,167 @@
+"""Mixed traffic for an engine: requests of every kind, and what may become of each. Pure and seeded.
+
+A kind makes one request; which kinds there are, and how often, is a table, so that what a model can do
+besides text (images, embeddings) adds rows to it and nothing else.
+"""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.reports import labelled_reports
+
+DONE = "done"
+INSTRUCTION = "Read the board inspection report. Answer with the verdict as JSON."
+CATEGORY = "Name the category of the report."
+LABELS = ("soldering", "placement", "contamination", "none")
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "verdict": {"enum": ["pass", "fail"]},
+        "defect": {"type": "string", "maxLength": 16},
+        "ref": {"type": ["string", "null"], "maxLength": 16},
+    },
+    "required": ["verdict", "defect", "ref"],
+    "additionalProperties": False,
+}
+GRAMMAR = 'root ::= "{" [a-z "]+ "}" | [0-9]+'
+_TEXTS = 500
+_DEADLINE_CODES = frozenset({"deadline_exceeded", "deadline_unreachable"})
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One request. `outcomes` are what may become of it: "done" or error codes. `cancel_after` is in seconds
+    from when it was sent; `expires_in` makes a deadline, as the clock belongs to the sender. `comparable`
+    answers are the same whenever they are asked for."""
+
+    kind: str
+    request: dict[str, Any]
+    outcomes: frozenset[str] = frozenset({DONE})
+    cancel_after: float | None = None
+    expires_in: float | None = None
+    comparable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """What a kind is made from: the generator, a text, and the tokens that fit a slot."""
+
+    random: random.Random
+    texts: Sequence[str]
+    n_ctx: int
+
+    def text(self) -> str:
+        """Some report."""
+        return self.random.choice(self.texts)
+
+    def long_text(self, share: float) -> str:
+        """Reports that fill about `share` of a slot; a token of theirs has two characters or more."""
+        text = self.text()
+        while len(text) < share * self.n_ctx:
+            text += " " + self.text()
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How often (relative to the others) and what."""
+
+    name: str
+    weight: float
+    make: Callable[[Draw], dict[str, Any]]
+    outcomes: frozenset[str] = frozenset({DONE})
+    comparable: bool = True
+
+
+def _chat(instruction: str, text: str, max_tokens: int, **sampling: float) -> dict[str, Any]:
+    messages = [{"role": "system", "content": instruction}, {"role": "user", "content": text}]
+    return {"messages": messages, "sampling": {"temperature": 0.0, "max_tokens": max_tokens, **sampling}}
+
+
+def _short(draw: Draw) -> dict[str, Any]:
+    return _chat(INSTRUCTION, draw.text(), draw.random.randint(1, 64))
+
+
+def _long(draw: Draw) -> dict[str, Any]:
+    return _chat(INSTRUCTION, draw.long_text(draw.random.uniform(0.4, 0.9)), draw.random.randint(1, 64))
+
+
+def _drawn(draw: Draw) -> dict[str, Any]:
+    seed = draw.random.randrange(1 << 31)
+    return _chat(INSTRUCTION, draw.text(), 48, temperature=0.9, seed=seed)
+
+
+def _schema(draw: Draw) -> dict[str, Any]:
+    return _chat(INSTRUCTION, draw.text(), 96) | {"output": {"type": "json_schema", "schema": SCHEMA}}
+
+
+def _grammar(draw: Draw) -> dict[str, Any]:
+    return _chat(INSTRUCTION, draw.text(), 32) | {"output": {"type": "grammar", "grammar": GRAMMAR}}
+
+
+def _choices(draw: Draw) -> dict[str, Any]:
+    return _chat(CATEGORY, draw.text(), 8) | {"output": {"type": "choices", "choices": list(LABELS)}}
+
+
+def _phrases(draw: Draw) -> dict[str, Any]:
+    labels = [f"the fault is {label}, station {draw.random.randint(1, 9)}" for label in LABELS]
+    return _chat(CATEGORY, draw.text(), 8) | {"output": {"type": "choices", "choices": labels}}
+
+
+def _too_long(draw: Draw) -> dict[str, Any]:
+    return _chat(INSTRUCTION, draw.long_text(8.0), 16)
+
+
+def _bad_schema(draw: Draw) -> dict[str, Any]:
+    return _chat(INSTRUCTION, draw.text(), 16) | {"output": {"type": "json_schema", "schema": {"type": "no"}}}
+
+
+def _urgent(draw: Draw) -> dict[str, Any]:
+    return _short(draw) | {"priority": 0}
+
+
+def _abandoned(draw: Draw) -> dict[str, Any]:
+    return _chat(INSTRUCTION, draw.long_text(0.5), 96)
+
+
+TEXT_KINDS = (
+    Kind("short", 20, _short),
+    Kind("long", 8, _long),
+    Kind("drawn", 6, _drawn, comparable=False),
+    Kind("schema", 16, _schema),
+    Kind("grammar", 4, _grammar),
+    Kind("choices", 8, _choices),
+    Kind("phrases", 4, _phrases),
+    Kind("urgent", 6, _urgent),
+    Kind("too long", 3, _too_long, frozenset({"prompt_too_long"})),
+    Kind("bad schema", 2, _bad_schema, frozenset({"schema_invalid"})),
+    Kind("cancelled", 8, _abandoned, frozenset({DONE, "cancelled"}), comparable=False),
+    Kind("deadline", 6, _abandoned, _DEADLINE_CODES | {DONE}, comparable=False),
+)
+
+
+def traffic(kinds: Sequence[Kind], n_ctx: int, seed: int) -> Iterator[Piece]:
+    """Requests without end; the same seed gives the same ones, ids included."""
+    draw = Draw(random.Random(seed), [report.text for report in labelled_reports(_TEXTS)], n_ctx)
+    weights, number = [kind.weight for kind in kinds], 0
+    while True:
+        (kind,) = draw.random.choices(kinds, weights)
+        request = {"id": f"s{seed}-{number}", "output": {"type": "text"}, "priority": 5, **kind.make(draw)}
+        wait = draw.random.expovariate(4.0)
+        yield Piece(
+            kind.name, request, kind.outcomes,
+            cancel_after=wait if kind.name == "cancelled" else None,
+            expires_in=wait if kind.name == "deadline" else None,
+            comparable=kind.comparable,
+        )  # fmt: skip
+        number += 1
+
+
+def crowds(slots: int, seed: int) -> Iterator[int]:
+    """How many requests are to be under way, phase by phase: from one alone to a burst of four times the
+    slots."""
+    sizes = random.Random(f"crowds {seed}")
+    while True:
+        yield sizes.choice([1, max(1, slots // 2), slots, 4 * slots])
