@@ -149,15 +149,15 @@ def quantise(source: Path, target: Path, *, threads: int) -> None:
     """Q4_K_M by llama.cpp's own quantiser. Raises RuntimeError where it fails."""
     from llama_cpp import llama_cpp as c
 
-    silent = c.llama_log_callback(lambda level, text, data: None)  # it prints a line a tensor
-    c.llama_log_set(silent, ctypes.c_void_p(0))
+    from workers.engine.llama.log import Log
+
+    log = Log(verbose=False)  # it prints a line a tensor
     params = c.llama_model_quantize_default_params()
     params.ftype = c.LLAMA_FTYPE_MOSTLY_Q4_K_M
     params.nthread = threads
     code = c.llama_model_quantize(os.fsencode(source), os.fsencode(target), ctypes.byref(params))
-    c.llama_log_set(None, ctypes.c_void_p(0))
     if code != 0:
-        raise RuntimeError(f"llama.cpp could not quantise {source} (code {code}); is the disk full?")
+        raise RuntimeError(f"llama.cpp could not quantise {source} (code {code}): {log.last_errors()}")
 
 
 def copy_endless(source: Path, target: Path) -> None:
