@@ -34,7 +34,7 @@ def engine_child(
         "model_name": model.stem, "model_path": str(model), "n_ctx": n_ctx, "n_slots": slots,
         "n_batch": n_batch, "n_ubatch": n_batch, "n_threads": threads, **(more or {}),
     }  # fmt: skip
-    engine = EngineProcess(settings, {"PYTHONPATH": str(ROOT), **(environ or {})})
+    engine = EngineProcess("workers.engine", settings, {"PYTHONPATH": str(ROOT), **(environ or {})})
     try:
         engine.wait_ready(LOAD_SECONDS)
         yield engine
