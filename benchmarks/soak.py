@@ -16,6 +16,7 @@ import random
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -28,7 +29,7 @@ from benchmarks.machine import this_machine
 from benchmarks.shapes import STARTER
 from benchmarks.submit_rate import resident_bytes
 from benchmarks.table import aligned, show, write_json
-from benchmarks.traffic import DONE, TEXT_KINDS, Piece, crowds, traffic
+from benchmarks.traffic import DONE, TEXT_KINDS, Kind, Piece, crowds, traffic
 from workers.engine_process import EngineProcess
 
 N_CTX = 256
@@ -66,11 +67,11 @@ class Check:
 
 
 class Soak:
-    """Keeps one engine under traffic. `seed` decides the requests and the size of the crowd."""
+    """Keeps one engine under traffic of some kinds. `seed` decides the requests and the size of the crowd."""
 
-    def __init__(self, engine: EngineProcess, slots: int, seed: int) -> None:
+    def __init__(self, engine: EngineProcess, kinds: Sequence[Kind], slots: int, seed: int) -> None:
         self._engine = engine
-        self._pieces = traffic(TEXT_KINDS, N_CTX, seed)
+        self._pieces = traffic(kinds, N_CTX, seed)
         self._crowds = crowds(slots, seed)
         self._keep = random.Random(f"sample {seed}")
         self._inside: dict[str, Piece] = {}
@@ -124,11 +125,13 @@ def full_house(engine: EngineProcess, slots: int) -> bool:
     return len(completions(engine, requests, slots)) == slots
 
 
-def wrong_answers(sample: list[tuple[Piece, Frame]], threads: int, margin: float) -> tuple[int, list[str]]:
+def wrong_answers(
+    model: Path, sample: list[tuple[Piece, Frame]], threads: int, margin: float
+) -> tuple[int, list[str]]:
     """How many answers are not what an engine with one slot gives, and those whose difference no rounding
     explains."""
     differing, wrong = 0, []
-    with engine_child(STARTER, slots=1, n_ctx=N_CTX, threads=threads, n_batch=256) as single:
+    with engine_child(model, slots=1, n_ctx=N_CTX, threads=threads, n_batch=256) as single:
         alone = completions(single, [piece.request for piece, _ in sample], 1)
         for piece, answer in sample:
             reference = alone[piece.request["id"]]
@@ -205,15 +208,15 @@ def body_of(checks: list[Check], tally: Tally, wrong: list[str]) -> str:
 def soak(options: argparse.Namespace) -> tuple[list[Check], Tally, list[str], dict[str, Any]]:
     """Run it all."""
     with engine_child(
-        STARTER, slots=options.slots, n_ctx=N_CTX, threads=options.threads, n_batch=256
+        options.model, slots=options.slots, n_ctx=N_CTX, threads=options.threads, n_batch=256
     ) as engine:
-        run = Soak(engine, options.slots, options.seed)
+        run = Soak(engine, TEXT_KINDS, options.slots, options.seed)
         run.run(options.warm_up)
         start, before = stats(engine), resident_bytes(process=engine.pid)
         run.run(60 * options.minutes)
         end, after = stats(engine), resident_bytes(process=engine.pid)
         house = full_house(engine, options.slots)
-    differing, wrong = wrong_answers(run.tally.sample, options.threads, options.margin)
+    differing, wrong = wrong_answers(options.model, run.tally.sample, options.threads, options.margin)
     checks = verdict(
         before, after, end, options.slots, run.tally, house, differing, wrong, options.allowed_growth
     )
@@ -227,6 +230,7 @@ def main() -> int:
     parser.add_argument(
         "--warm-up", type=float, default=60.0, help="seconds of traffic before the first reading"
     )
+    parser.add_argument("--model", type=Path, default=STARTER, help="a GGUF with a chat template")
     parser.add_argument("--slots", type=int, default=16)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))

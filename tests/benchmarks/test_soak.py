@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.shapes import STARTER
 from benchmarks.soak import Check, Tally, body_of, same, verdict, wrong_answers
 from benchmarks.traffic import TEXT_KINDS, traffic
 
@@ -52,7 +53,7 @@ def test_probabilities_that_are_near_are_the_same_answer() -> None:
 def test_a_wrong_answer_is_found_by_asking_again() -> None:
     piece = next(piece for piece in traffic(TEXT_KINDS, 256, seed=1) if piece.kind == "short")
     piece = replace(piece, request=piece.request | {"sampling": {"temperature": 0.0, "max_tokens": 16}})
-    differing, wrong = wrong_answers([(piece, {"text": "nothing like it"})], threads=1, margin=0.1)
+    differing, wrong = wrong_answers(STARTER, [(piece, {"text": "nothing like it"})], 1, 0.1)
     assert differing == 1 and len(wrong) == 1
 
 

@@ -30,7 +30,7 @@ def test_crowds_are_from_one_alone_to_a_burst() -> None:
 def test_an_engine_comes_through_it() -> None:
     """A short soak on a real engine: whatever becomes of a request is one of the outcomes its kind allows."""
     with engine_child(STARTER, slots=4, n_ctx=soak.N_CTX, threads=1, n_batch=256) as engine:
-        run = soak.Soak(engine, slots=4, seed=5)
+        run = soak.Soak(engine, TEXT_KINDS, slots=4, seed=5)
         run.run(2.0)
         end = stats(engine)
     assert run.tally.unexpected == []
