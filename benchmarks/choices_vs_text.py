@@ -33,6 +33,7 @@ from training.generate.text_cls import Labelled, requests
 from workers.engine_process import EngineProcess
 from workers.requests import engine_request
 
+MODEL = "defect_detect"
 TASK = "text_cls"
 SEED = 77
 N_CTX = 256
@@ -73,7 +74,7 @@ def measure(
 ) -> Run:  # fmt: skip
     """Ask about every request in one form."""
     sampling = {"temperature": 0.0, "max_tokens": MAX_TOKENS}
-    frames = []
+    frames, model = [], catalogue.model(MODEL)
     for number, one in enumerate(asked):
         fields = {
             "id": f"c{number}",
@@ -82,7 +83,7 @@ def measure(
             "output": output,
             "sampling": sampling,
         }
-        frames.append(engine_request(Job.model_validate(fields), TASK, catalogue))
+        frames.append(engine_request(Job.model_validate(fields), TASK, catalogue, model))
     began = time.perf_counter()
     found = completions(engine, frames, at_once)
     seconds = time.perf_counter() - began

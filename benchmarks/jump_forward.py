@@ -21,7 +21,7 @@ from typing import Any
 from batchyard import Settings
 from batchyard.catalogue import load_catalogue
 from batchyard.errors import YardError
-from benchmarks.batched_equals_single import Setup, completions
+from benchmarks.batched_equals_single import Setup, asked
 from benchmarks.child import ROOT
 from benchmarks.machine import this_machine
 from benchmarks.reports import Labelled, labelled_reports, share_right
@@ -76,11 +76,11 @@ def measure(setup: Setup, reports: Sequence[Labelled], slots: int, rounds: int) 
             engines[name] = start_engine(
                 setup.settings, entry, choose_gpu(list_gpus(), setup.gpu), setup.threads
             )
-            completions(engines[name], setup, prompts[:slots], slots)
+            asked(engines[name], setup, prompts[:slots], slots)
         for number in range(rounds):
             for name in list(VARIANTS) if number % 2 == 0 else list(reversed(VARIANTS)):
                 began = time.perf_counter()
-                done = completions(engines[name], setup, prompts, slots)
+                done = asked(engines[name], setup, prompts, slots)
                 found[name].note(reports, done, time.perf_counter() - began)
     finally:
         for engine in engines.values():
