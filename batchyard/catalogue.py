@@ -105,6 +105,22 @@ class LlamaEntry(ServedModel):
             description="By task: softens (above 1) or sharpens what choices answer; from workers.calibrate.",
         ),
     ]
+    mmproj_path: Annotated[
+        str | None,
+        Field(description="GGUF with the image encoder that belongs to the model (llama.cpp's --mmproj)."),
+    ] = None
+    mmproj_offload: Annotated[bool, Field(description="Put the image encoder on the GPU too.")] = True
+    image_min_tokens: Annotated[
+        int | None,
+        Field(ge=1, description="Least positions of an image, for encoders with a choice; null as trained."),
+    ] = None
+    image_max_tokens: Annotated[
+        int | None,
+        Field(ge=1, description="Most positions of an image, for encoders with a choice; null as trained."),
+    ] = None
+    image_cache_bytes: Annotated[
+        int, Field(ge=0, description="Memory for encoded images; the least recently used leave first.")
+    ] = 268_435_456
     verbose: bool = False
 
     @property

@@ -63,6 +63,7 @@ class Provenance(_Frozen):
     quantisation: str
     llama_build: str
     prompt_sha256: str
+    mmproj_sha256: str | None = None
     policy: str = ""
     seed: int | None = None
     worker: str = ""

@@ -194,6 +194,12 @@ def put_blob(sha256: str, data: bytes, ttl: int) -> Op[None]:
     yield [("SET", names.blob_key(sha256), data, "EX", ttl)]
 
 
+def get_blob(sha256: str) -> Op[bytes | None]:
+    """An attachment by its hash, None where there is none (any more)."""
+    (data,) = yield [("GET", names.blob_key(sha256))]
+    return data  # type: ignore[no-any-return]
+
+
 def missing_blobs(hashes: Sequence[str]) -> Op[list[str]]:
     """Which attachments are not in the store."""
     if not hashes:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from batchyard.catalogue import ModelEntry, load_catalogue
+from batchyard.catalogue import LlamaEntry, ModelEntry, load_catalogue
 from batchyard.entry import OpenaiEntry
 from batchyard.errors import InvalidConfig
 from batchyard.settings import Settings, load_settings
@@ -47,9 +47,10 @@ def machine_plan(settings: Settings) -> Plan:
 def _need(model: ModelEntry, folder: Path) -> ModelNeed:
     if isinstance(model, OpenaiEntry):
         return ModelNeed(model.model_name, model.api_base, 0, gpu=False)
-    file = folder / model.model_path
-    size = file.stat().st_size if file.is_file() else None
-    return ModelNeed(model.model_name, str(file), size, gpu=model.wants_gpu)
+    mmproj = model.mmproj_path if isinstance(model, LlamaEntry) else None
+    files = [folder / path for path in (model.model_path, mmproj) if path is not None]
+    size = sum(file.stat().st_size for file in files) if all(file.is_file() for file in files) else None
+    return ModelNeed(model.model_name, str(files[0]), size, gpu=model.wants_gpu)
 
 
 def supervise(state: StateDir) -> None:

@@ -12,6 +12,7 @@ from batchyard.catalogue import Catalogue, load_catalogue
 from batchyard.errors import YardError
 from batchyard.names import model_queue
 from batchyard.settings import Settings, load_settings
+from workers.blobs import ImageLimits
 from workers.gpu import gpu_for
 from workers.pool import EnginePool, Yard
 from workers.start import start_engine
@@ -60,6 +61,7 @@ def serve(arguments: argparse.Namespace, settings: Settings, catalogue: Catalogu
         gpu=gpu.uuid if gpu else None,
         result_expires=settings.result_expires,
         drain_seconds=arguments.drain_seconds,
+        image_limits=ImageLimits(settings.max_image_bytes, settings.max_image_pixels),
     )
     worker = app.Worker(
         hostname=hostname,

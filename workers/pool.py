@@ -28,6 +28,7 @@ from batchyard.errors import EngineLost, JobFailed, YardError, error_of
 from batchyard.names import RUN_TASK
 from batchyard.result import Result
 from batchyard.states import State
+from workers.blobs import ImageLimits, image_frame
 from workers.engine.frames import FrameError
 from workers.engine_process import EngineProcess, Frame
 from workers.pool_job import Delivery, PoolJob, read_body
@@ -57,6 +58,7 @@ class Yard:
     gpu: str | None
     result_expires: int
     drain_seconds: float
+    image_limits: ImageLimits
 
 
 class EnginePool(BasePool):
@@ -277,9 +279,21 @@ class EnginePool(BasePool):
             unit = self._inside.pop(frame["id"], None)
             if unit is not None:  # else it was expelled, and its caller has been told
                 self._end(unit, self._outcome(unit, frame))
+        elif op == "need_image":
+            self._supply(frame["sha256"])
         else:
             return
         self._feed()
+
+    def _supply(self, sha256: str) -> None:
+        """Send the engine an image that jobs in it wait for; they wait while Redis is away."""
+        try:
+            frame = image_frame(self._yard.redis, sha256, self._yard.image_limits)
+        except YardError:
+            logger.warning("could not fetch the image %s…; trying again", sha256[:12], exc_info=True)
+            self._hub.call_later(STORE_AGAIN_SECONDS, self._supply, sha256)
+            return
+        self._send(frame)
 
     def _outcome(self, unit: PoolJob, frame: Frame) -> Outcome:
         if frame["op"] == "failed":

@@ -22,6 +22,8 @@ def engine_model(entry: ModelEntry, root: str, n_threads: int, on_gpu: bool) -> 
         return entry.model_dump(mode="json") | paths
     model = entry.model_dump(exclude={"engine", "tasks", "choices_temperature"})
     model["model_path"] = root_path(root, entry.model_path)
+    if entry.mmproj_path is not None:
+        model["mmproj_path"] = root_path(root, entry.mmproj_path)
     model["n_threads"] = n_threads
     if not on_gpu:
         model["n_gpu_layers"] = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator
@@ -73,6 +74,42 @@ def f32_model(tiny: ModuleType, f16_model: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def vision() -> ModuleType:
+    """The module that writes tiny image encoders and pictures."""
+    return _helper("tiny_vision")
+
+
+@pytest.fixture(scope="session")
+def seeing_model(tiny: ModuleType, vision: ModuleType, f32_model: Path) -> Path:
+    """The F32 model with the control tokens that a MiniCPM-V-style projector puts around slices."""
+    path: Path = tiny.write_tiny_model(
+        f32_model.with_name("tiny-seeing.gguf"), half=False, markers=vision.SLICE_MARKERS
+    )
+    return path
+
+
+@pytest.fixture(scope="session")
+def llava(vision: ModuleType, f32_model: Path) -> Path:
+    """A LLaVA-style image encoder: every image has 16 positions."""
+    path: Path = vision.write_llava(f32_model.with_name("mmproj-llava.gguf"))
+    return path
+
+
+@pytest.fixture(scope="session")
+def minicpmv(vision: ModuleType, f32_model: Path) -> Path:
+    """A MiniCPM-V-style image encoder: 12 positions for the whole and for each slice of a larger image."""
+    path: Path = vision.write_minicpmv(f32_model.with_name("mmproj-minicpmv.gguf"))
+    return path
+
+
+@pytest.fixture(scope="session")
+def gemma3(vision: ModuleType, f32_model: Path) -> Path:
+    """A Gemma-3-style image encoder: 16 positions that must be decoded in one go."""
+    path: Path = vision.write_gemma3(f32_model.with_name("mmproj-gemma3.gguf"))
+    return path
+
+
 Loader = Callable[..., Runtime]
 
 
@@ -107,6 +144,8 @@ class Yard:
         self.failed: dict[str, dict[str, Any]] = {}
         self.started: list[str] = []
         self.others: list[dict[str, Any]] = []
+        self.pictures: dict[str, bytes] = {}
+        self.asked: list[str] = []
 
     def submit(self, name: str, **request: Any) -> None:
         """Submit a request, greedy unless it says otherwise."""
@@ -133,12 +172,25 @@ class Yard:
             self.step()
         return self.done
 
+    def show(self, picture: bytes) -> dict[str, Any]:
+        """A part of a message that is this picture; the engine gets its bytes when it asks for them."""
+        sha256 = hashlib.sha256(picture).hexdigest()
+        self.pictures[sha256] = picture
+        return {"type": "image", "sha256": sha256}
+
+    def _answer(self, sha256: str) -> None:
+        if sha256 in self.pictures:
+            self.engine.image(sha256, self.pictures[sha256])
+
     def _collect(self) -> None:
         for event in self.engine.events():
             if event["op"] == "done":
                 self.done[event["id"]] = event["completion"]
             elif event["op"] == "failed":
                 self.failed[event["id"]] = event["error"]
+            elif event["op"] == "need_image":
+                self.asked.append(event["sha256"])
+                self._answer(event["sha256"])
             elif event["op"] == "started":
                 self.started.append(event["id"])
             else:

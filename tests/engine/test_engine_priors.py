@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from workers.engine.content_free import CONTENT_FREE, form_of
+from workers.engine.intake import Intake
 from workers.engine.priors import Priors
 from workers.engine.request import EngineRequest
 
@@ -134,7 +135,7 @@ def test_the_content_is_the_last_user_message() -> None:
 
 def test_priors_least_recently_used_are_forgotten(yard: Any) -> None:
     priors = Priors(remembered=2)
-    intake = yard.engine._intake
+    intake = Intake(yard.engine._runtime)
     made: list[str] = []
 
     def make(form: Any, waits: Any) -> Any:
@@ -143,7 +144,7 @@ def test_priors_least_recently_used_are_forgotten(yard: Any) -> None:
 
     def ask(system: str) -> bool:
         frame = {"id": "x", "messages": chat("board", system), "output": PRIOR}
-        one = intake.prepare(frame, 0.0)
+        one = intake.prepare(EngineRequest.parse(frame), {}, 0.0)
         (entering,) = priors.arrive(one, make)
         if entering is one:
             return True

@@ -50,3 +50,12 @@ def test_a_plan_is_shortened_from_its_end_and_decoding_rows_never_go() -> None:
     assert plan.shortened(16) == Plan((0, 1), (), ())
     assert plan.shortened(18) == Plan((0, 1), (), ())
     assert plan.shortened(19) is None
+
+
+def test_one_image_that_must_not_be_cut_runs_beside_the_rows_for_choices() -> None:
+    images = [Burst(1, 300, of_image=True), Burst(2, 300, of_image=True)]
+    plan = plan_step((0,), [*images, Burst(3, 5)], [], budget=8, burst_rows=5)
+    assert plan.bursts == (images[0], Burst(3, 5))
+    assert plan.advances == ((0, 1), (1, 300))
+    shorter = plan.shortened(6)
+    assert shorter is not None and shorter.bursts == ()

@@ -21,7 +21,7 @@ def words(load_tiny: Callable[..., Any]) -> Any:
 def build(words: Any, template: str | None, *messages: tuple[str, str], capacity: int = 5000) -> list[int]:
     frame = {"id": "a", "messages": [{"role": role, "content": text} for role, text in messages]}
     builder = PromptBuilder(words, template, capacity)
-    return [int(token) for token in builder.build(EngineRequest.parse(frame))]
+    return [int(token) for token in builder.build(EngineRequest.parse(frame), {}).tokens]
 
 
 def text_of(words: Any, tokens: list[int]) -> str:
@@ -84,7 +84,7 @@ def test_the_beginning_of_text_comes_once(words: Any) -> None:
 
 def test_a_raw_prompt_has_no_template_and_no_control_tokens(words: Any, tiny: Any) -> None:
     builder = PromptBuilder(words, tiny.TEMPLATE, 100)
-    tokens = builder.build(EngineRequest.parse({"id": "a", "prompt": "<|end|> text"}))
+    tokens = builder.build(EngineRequest.parse({"id": "a", "prompt": "<|end|> text"}), {}).tokens
     assert tokens.dtype == np.int32
     assert tokens[0] == 0
     assert 2 not in tokens.tolist()

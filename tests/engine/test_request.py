@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from workers.engine.errors import EngineError
-from workers.engine.request import ChoicesOutput, EngineRequest, Message, TextOutput
+from workers.engine.request import ChoicesOutput, EngineRequest, ImagePart, Message, TextOutput
 
 
 def frame(**changes: Any) -> dict[str, Any]:
@@ -57,9 +57,14 @@ def test_choices_keep_their_order() -> None:
         ({"messages": [{"content": "x"}]}, "request_invalid", "messages[0].role"),
         ({"messages": [{"role": "user", "content": "\ud800"}]}, "request_invalid", "messages[0].content"),
         (
-            {"messages": [{"role": "user", "content": [{"type": "image", "sha256": "0"}]}]},
+            {"messages": [{"role": "user", "content": [{"type": "image", "sha256": "0" * 64}]}]},
             "images_not_supported",
             "messages",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image", "sha256": "0"}]}]},
+            "request_invalid",
+            "messages[0].content[0].sha256",
         ),
         ({"sampling": {"temperature": float("nan")}}, "request_invalid", "sampling.temperature"),
         ({"sampling": {"temperature": -1}}, "request_invalid", "sampling.temperature"),
@@ -104,3 +109,20 @@ def test_what_is_wrong_is_named(changes: dict[str, Any], code: str, field: str) 
 def test_a_frame_that_is_no_object(value: Any) -> None:
     with pytest.raises(EngineError):
         EngineRequest.parse(value)
+
+
+def test_images_stand_where_they_were_between_the_texts() -> None:
+    one, other = "1" * 64, "2" * 64
+    content = [
+        {"type": "image", "sha256": one},
+        {"type": "text", "text": "a"},
+        {"type": "text", "text": "b"},
+        {"type": "image", "sha256": other},
+        {"type": "image", "sha256": one},
+    ]
+    request = EngineRequest.parse(
+        {"id": "x", "messages": [{"role": "user", "content": content}]}, images=True
+    )
+    parts = (ImagePart(one, 0), ImagePart(other, 2), ImagePart(one, 2))
+    assert request.messages == (Message("user", "ab", parts),)
+    assert request.images == parts

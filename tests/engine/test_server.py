@@ -268,3 +268,37 @@ def test_a_killed_child_is_seen_as_end_of_file(start: Callable[[], Child], q4_mo
     child.load(q4_model)
     child.process.send_signal(signal.SIGKILL)
     assert child.socket.recv(1) == b""
+
+
+def test_an_image_is_asked_for_and_answered(
+    start: Callable[[], Child], f32_model: Path, llava: Path, vision: Any
+) -> None:
+    child = start()
+    assert child.load(f32_model, mmproj_path=str(llava))["op"] == "ready"
+
+    answers = {
+        "seen": {"data": base64.b64encode(vision.picture(1)).decode()},
+        "garbled": {"data": "no base64!"},
+        "gone": {"error": {"code": "image_missing", "message": "no such image", "remedy": "attach it"}},
+    }
+    hashes = {name: digit * 64 for name, digit in zip(answers, "123", strict=True)}
+    for name, sha256 in hashes.items():
+        content = [{"type": "image", "sha256": sha256}, {"type": "text", "text": "?"}]
+        request = {"messages": [{"role": "user", "content": content}], "sampling": {"max_tokens": 4}}
+        child.send(op="submit", request={"id": name} | request)
+        assert child.receive() == {"op": "need_image", "sha256": sha256}
+    ended = {}
+    for name in ("garbled", "gone", "seen"):
+        child.send(op="image", sha256=hashes[name], **answers[name])
+        ended[name] = child.until("done" if name == "seen" else "failed", name)
+    assert ended["garbled"]["error"]["code"] == "image_corrupt"
+    assert ended["gone"]["error"]["remedy"] == "attach it"
+    assert ended["seen"]["completion"]["usage"]["prompt_tokens"] > vision.LLAVA_POSITIONS
+
+
+def test_a_projector_that_does_not_fit_is_named(
+    start: Callable[[], Child], f32_model: Path, minicpmv: Path
+) -> None:
+    child = start()
+    answer = child.load(f32_model, mmproj_path=str(minicpmv))
+    assert (answer["op"], answer["error"]["field"]) == ("load_failed", "mmproj_path")

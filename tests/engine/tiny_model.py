@@ -43,11 +43,18 @@ def write_tiny_model(
     template: str | None = TEMPLATE,
     seed: int = 7,
     half: bool = True,
+    markers: tuple[str, ...] = (),
+    mrope: bool = False,
 ) -> Path:
-    """Write a model in F16, or in F32 where rounding must not matter."""
+    """Write a model in F16, or in F32 where rounding must not matter; `markers` are more control tokens.
+
+    With `mrope` its positions are those of Qwen2-VL.
+    """
     heads, kv_heads, hidden = 4, 2, 512
-    words = vocabulary()
-    writer = gguf.GGUFWriter(path, "llama")
+    words = [*vocabulary(), *markers]
+    writer = gguf.GGUFWriter(path, "qwen2vl" if mrope else "llama")
+    if mrope:
+        writer.add_rope_dimension_sections([8, 12, 12, 0])
     writer.add_name("tiny")
     writer.add_context_length(2048)
     writer.add_embedding_length(width)
@@ -63,7 +70,9 @@ def write_tiny_model(
     writer.add_tokenizer_pre("default")
     writer.add_token_list(words)
     control = gguf.TokenType.CONTROL
-    writer.add_token_types([control] * len(CONTROL) + [gguf.TokenType.NORMAL] * (len(words) - len(CONTROL)))
+    ordinary = len(words) - len(CONTROL) - len(markers)
+    types = [control] * len(CONTROL) + [gguf.TokenType.NORMAL] * ordinary + [control] * len(markers)
+    writer.add_token_types(types)
     writer.add_token_merges(list(MERGES))
     writer.add_bos_token_id(BOS)
     writer.add_eos_token_id(EOS)
@@ -112,7 +121,7 @@ def _weights(name: str, shape: tuple[int, ...], scale: float, seed: int, half: b
     if name == "output.weight":
         # mostly printable text, and seldom an end: both make failures readable
         quiet = [token for token, word in enumerate(vocabulary()) if not (word.isascii() and len(word) < 8)]
-        weights[quiet] *= 0.3
+        weights[[*quiet, *range(len(vocabulary()), shape[0])]] *= 0.3
     return weights.astype(np.float16) if half else weights
 
 

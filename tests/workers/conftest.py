@@ -41,7 +41,11 @@ def start_worker(
     settings: Settings, name: str, *arguments: str, module: str = "workers"
 ) -> subprocess.Popen[bytes]:
     """A worker process, ready for jobs."""
-    environ = os.environ | {"BATCHYARD_REDIS_URL": settings.url, "BATCHYARD_LEASE_SECONDS": "3"}
+    environ = os.environ | {
+        "BATCHYARD_REDIS_URL": settings.url,
+        "BATCHYARD_LEASE_SECONDS": "3",
+        "BATCHYARD_MODELS": str(settings.models),
+    }
     command = [sys.executable, "-m", module, "--name", name, "--gpu", "none", "--threads", "1", *arguments]
     process = subprocess.Popen(command, cwd=ROOT, env=environ)
     try:

@@ -6,6 +6,9 @@ import time
 from typing import Any
 
 import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from batchyard.catalogue import parse_catalogue
 from batchyard.errors import EngineLost, JobFailed
@@ -13,6 +16,7 @@ from batchyard.job import Job
 from batchyard.names import RUN_TASK
 from batchyard.route import Route
 from workers import pool as pool_module
+from workers.blobs import ImageLimits
 from workers.pool import EnginePool, Yard
 from workers.tasks import Outcome, Outcomes
 
@@ -64,6 +68,7 @@ class Engine:
 class Hub:
     def __init__(self) -> None:
         self.soon: list[Any] = []
+        self.later: list[tuple[Any, ...]] = []
 
     def call_soon(self, callback: Any) -> None:
         self.soon.append(callback)
@@ -71,7 +76,9 @@ class Hub:
     def call_repeatedly(self, *_: Any) -> Any:
         return self
 
-    call_later = call_repeatedly
+    def call_later(self, _seconds: float, *call: Any) -> Any:
+        self.later.append(call)
+        return self
 
     def cancel(self) -> None:
         pass
@@ -93,7 +100,9 @@ class Bench:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.engine = Engine()
         catalogue = parse_catalogue(CATALOGUE, "test")
-        yard = Yard(self.engine, Outcomes(), catalogue, None, "w", None, 60, 1.0)  # type: ignore[arg-type]
+        nowhere = redis.Redis(port=1, retry=Retry(NoBackoff(), 0))
+        limits = ImageLimits(1_000_000, 1_000_000)
+        yard = Yard(self.engine, Outcomes(), catalogue, nowhere, "w", None, 60, 1.0, limits)  # type: ignore[arg-type]
         self.pool = EnginePool(limit=4, app=App(yard))
         self.outcomes: list[tuple[str, Outcome]] = []
         monkeypatch.setattr(EnginePool, "_mark_started", lambda _pool, _unit: True)
@@ -253,3 +262,14 @@ def test_an_engine_that_hangs_is_ended_though_its_job_was_taken_out(
     monkeypatch.setattr(pool_module.time, "monotonic", lambda: now)
     bench.pool._watch()
     assert bench.engine.killed == 1
+
+
+def test_an_image_that_redis_does_not_give_is_asked_for_again(bench: Bench) -> None:
+    bench.engine.answers = [{"op": "need_image", "sha256": "a" * 64}]
+    bench.pool._on_readable()
+    assert bench.engine.sent == []
+    ((again, sha256),) = bench.pool._hub.later
+    assert sha256 == "a" * 64
+    bench.pool._hub.later.clear()
+    again(sha256)
+    assert len(bench.pool._hub.later) == 1

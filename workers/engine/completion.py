@@ -102,6 +102,8 @@ class Provenance:
     endpoint: str | None = None
     endpoint_model: str | None = None
     system_fingerprint: str | None = None
+    mmproj_sha256: str | None = None
+    """The image encoder's file, where the prompt had images."""
 
 
 @dataclass(frozen=True, slots=True)

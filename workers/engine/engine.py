@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from workers.engine.admission import Admission
+from workers.engine.arrivals import Arrivals, Arrived, Refused
 from workers.engine.errors import (
     CANCELLED,
     DEADLINE_EXCEEDED,
     DECODE_FAILED,
     REQUEST_INVALID,
     EngineError,
+    unforeseen,
 )
-from workers.engine.forward import DECODED, MEMORY_FULL, Forward
-from workers.engine.intake import Intake
+from workers.engine.forward import Forward
+from workers.engine.image_rows import DECODED, MEMORY_FULL
 from workers.engine.loader import Runtime
 from workers.engine.outcome import Progress, choice_completion, text_completion
 from workers.engine.pacing import Demand, Pacing
@@ -52,7 +54,6 @@ class Engine:
         self._runtime = runtime
         self._clock, self._wall = clock, wall
         self._memory = runtime.memory
-        self._intake = Intake(runtime)
         self._known: dict[str, Sequence] = {}
         self._deadlines: dict[str, float] = {}
         self._waiting: WaitingLine[Sequence] = WaitingLine()
@@ -68,13 +69,14 @@ class Engine:
         self._paths = PathRunner(runtime.memory, runtime.choice_rows)
         self._forward = Forward(runtime, self._running, self._paths)
         self._priors = Priors()
+        self._arrivals = Arrivals(runtime, self._pacing, self._priors, clock=clock, wall=wall)
         self._progress = Progress()
         self._events: list[Event] = []
 
     @property
     def idle(self) -> bool:
         """Whether a step would have nothing to do."""
-        return not self._known
+        return not self._known and not self._arrivals.busy
 
     # ---- between steps -------------------------------------------------------------------------------------
 
@@ -85,25 +87,26 @@ class Engine:
         """
         name = frame.get("id") if isinstance(frame, dict) else None
         name = name if isinstance(name, str) else ""
-        if name in self._known:
+        if name in self._known or name in self._arrivals:
             why = EngineError(REQUEST_INVALID, f"the id {name!r} is already in the engine", field="id")
             self._events.append({"op": "rejected", "id": name, "error": why.to_frame()})
             return
-        try:
-            sequence = self._intake.prepare(frame, self._clock())
-            self._pacing.check_deadline(sequence, self._wall())
-            entering = self._priors.arrive(sequence, self._intake.content_free)
-        except EngineError as error:
-            self._report(name, error)
-            return
-        except Exception as error:
-            log.exception("the request %r cannot be read", name)
-            self._report(name, _unforeseen("the request cannot be read", error))
-            return
-        self._known[name] = sequence
-        if sequence.request.deadline is not None:
-            self._deadlines[name] = sequence.request.deadline
-        self._enter(entering)
+        self._welcome(self._arrivals.submit(name, frame))
+
+    def image(self, sha256: str, file: bytes | EngineError) -> None:
+        """What a `need_image` event asked for: the file, or why there is none."""
+        self._welcome(self._arrivals.image(sha256, file))
+
+    def _welcome(self, arrivals: Iterable[Arrived | Refused]) -> None:
+        for one in arrivals:
+            if isinstance(one, Refused):
+                self._report(one.name, one.error)
+                continue
+            request = one.sequence.request
+            self._known[request.id] = one.sequence
+            if request.deadline is not None:
+                self._deadlines[request.id] = request.deadline
+            self._enter(one.entering)
 
     def _enter(self, entering: list[Sequence]) -> None:
         for one in entering:
@@ -112,12 +115,18 @@ class Engine:
 
     def cancel(self, name: str) -> None:
         """Take a request out before the next step; an unknown id is none of ours or already done."""
+        self._end(name, EngineError(CANCELLED, "the job was cancelled"))
+
+    def _end(self, name: str, error: EngineError) -> None:
         if name in self._known:
-            self._fail(self._known[name], EngineError(CANCELLED, "the job was cancelled"))
+            self._fail(self._known[name], error)
+        elif self._arrivals.drop(name):
+            self._report(name, error)
 
     def stats(self) -> dict[str, Any]:
         """Counters since the start, and what is in the engine now."""
-        return self._progress.frame() | {
+        counters = self._progress.frame() | self._arrivals.stats()
+        return counters | {
             "running": len(self._running),
             "limit": self._pacing.limit,
             "waiting": len(self._waiting),
@@ -131,24 +140,24 @@ class Engine:
     def events(self) -> list[Event]:
         """Port frames since the last call."""
         events, self._events = self._events, []
-        return events
+        return events + [{"op": "need_image", "sha256": sha256} for sha256 in self._arrivals.wanted()]
 
     # ---- the step ------------------------------------------------------------------------------------------
 
     def step(self) -> None:
-        """One forward pass for everybody."""
+        """One forward pass for everybody, and before it one piece of work on images that are waited for."""
         self._expire()
+        self._welcome(self._arrivals.work())
         self._admit()
         plan = self._affordable(self._schedule())
         if plan is not None:
             self._sample(self._decode(plan))
 
     def _expire(self) -> None:
-        if not self._deadlines:
-            return
         now = self._wall()
-        for one in [self._known[name] for name, deadline in self._deadlines.items() if deadline <= now]:
-            self._fail(one, EngineError(DEADLINE_EXCEEDED, "the job's deadline passed before it was done"))
+        known = [name for name, deadline in self._deadlines.items() if deadline <= now]
+        for name in known + self._arrivals.expired(now):
+            self._end(name, EngineError(DEADLINE_EXCEEDED, "the job's deadline passed before it was done"))
 
     def _admit(self) -> None:
         for one in self._admission.admit(self._pacing.limit):
@@ -175,7 +184,7 @@ class Engine:
             budget=demand.budget,
             burst_rows=self._runtime.choice_rows,
         )
-        served = {slot for slot, _ in plan.chunks}
+        served = set(plan.slots)
         for one in self._running:
             joins = one.pending and not one.decodes and one.follows is None
             one.passed += bool(joins) and one.slot not in served
@@ -188,8 +197,11 @@ class Engine:
                 continue
             if one.decodes:
                 demand.decoding.append(one)
+            elif self._runtime.whole_images and one.at_image:
+                demand.bursts.append((one, Burst(one.slot, one.run, of_image=True)))
             elif one.pending:
-                joining = Joining(one.slot, one.request.priority, one.order, one.pending, one.passed)
+                rows = one.run if self._runtime.whole_images else one.pending
+                joining = Joining(one.slot, one.request.priority, one.order, rows, one.passed)
                 demand.joining.append((one, joining))
             elif one.scoring is not None:
                 demand.bursts.append((one, Burst(one.slot, self._paths.rows_wanted(one.scoring))))
@@ -291,7 +303,7 @@ class Engine:
             self._fail(one, error)
         except Exception as error:
             log.exception("the job %r cannot go on", one.request.id)
-            self._fail(one, _unforeseen("the job cannot go on", error))
+            self._fail(one, unforeseen("the job cannot go on", error))
 
     def _take_row(self, one: Sequence, row: Logits, best: int, normaliser: float) -> None:
         if not one.marks.first_token:
@@ -359,10 +371,6 @@ class Engine:
         if one.slot >= 0:
             self._running.remove(one)
             self._memory.release_slot(one.slot)
-
-
-def _unforeseen(what: str, error: Exception) -> EngineError:
-    return EngineError(REQUEST_INVALID, f"{what}: {type(error).__name__}: {str(error)[:300]}")
 
 
 def _memory_full() -> EngineError:

@@ -4,7 +4,9 @@
        request_invalid  template_failed      decode_failed    cancelled
        choices_invalid  prompt_empty         out_of_memory    deadline_exceeded, deadline_unreachable
        schema_invalid   prompt_too_long
-       grammar_invalid  images_not_supported
+       grammar_invalid  image_corrupt
+       image_missing    image_too_large
+       images_not_supported
        output_not_supported
 
 `model_file_invalid` and `out_of_memory` can also happen before any request, while the model loads.
@@ -25,6 +27,9 @@ CHOICES_INVALID: Final = "choices_invalid"
 TEMPLATE_FAILED: Final = "template_failed"
 IMAGES_NOT_SUPPORTED: Final = "images_not_supported"
 OUTPUT_NOT_SUPPORTED: Final = "output_not_supported"
+IMAGE_MISSING: Final = "image_missing"
+IMAGE_CORRUPT: Final = "image_corrupt"
+IMAGE_TOO_LARGE: Final = "image_too_large"
 CANCELLED: Final = "cancelled"
 DEADLINE_EXCEEDED: Final = "deadline_exceeded"
 DEADLINE_UNREACHABLE: Final = "deadline_unreachable"
@@ -64,3 +69,8 @@ class EngineError(Exception):
             "remedy": self.remedy,
             "retryable": self.retryable,
         }
+
+
+def unforeseen(what: str, error: Exception) -> EngineError:
+    """The failure of one request by an error that is no EngineError."""
+    return EngineError(REQUEST_INVALID, f"{what}: {type(error).__name__}: {str(error)[:300]}")

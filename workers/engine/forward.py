@@ -5,16 +5,19 @@ It knows rows and what they belong to, not why they were planned nor what become
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+
 import numpy as np
 
+from workers.engine.image_rows import DECODED, Ahead, ImageRows
 from workers.engine.loader import Runtime
 from workers.engine.plan import Plan
 from workers.engine.rows import RowWriter
 from workers.engine.running import Running
 from workers.engine.scoring import PathRunner
 
-DECODED = 0
-MEMORY_FULL = 1
+NOTHING_AHEAD: Final = Ahead()
 
 
 class Forward:
@@ -25,19 +28,37 @@ class Forward:
         self._running = running
         self._paths = paths
         self._writer = RowWriter(runtime.context.batch)
+        self._images: ImageRows | None = None
+        if runtime.projector is not None:
+            self._images = ImageRows(
+                runtime.context,
+                running,
+                self._writer,
+                width=runtime.projector.width,
+                non_causal=runtime.projector.non_causal,
+            )
 
     def decode(self, plan: Plan) -> int:
-        """Run the plan: DECODED, MEMORY_FULL with everything as before, or a fatal code of llama.cpp."""
-        self._write(plan)
-        code = self._runtime.context.decode(self._writer.n_rows)
+        """Run the plan: DECODED, MEMORY_FULL with everything as before, or a fatal code of llama.cpp.
+
+        Rows of images, and of text before them, go first, in decodes of their own; see `ImageRows`.
+        """
+        ahead = NOTHING_AHEAD if self._images is None else self._images.decode(plan)
+        if ahead.code != DECODED:
+            return ahead.code
+        self._write(plan, ahead.rows)
+        # a step may have rows of images only
+        code = self._runtime.context.decode(self._writer.n_rows) if self._writer.n_rows else DECODED
         if code != DECODED:
             self._paths.abandon()
+            if self._images is not None:
+                return self._images.undo(ahead, code)
         return code
 
     def advance(self, plan: Plan) -> list[int]:
         """Note what a decoded plan has computed; returns the sequence id of each row of logits."""
         memory = self._runtime.memory
-        for slot, rows in (*((slot, 1) for slot in plan.decoding), *plan.chunks):
+        for slot, rows in plan.advances:
             one = self._running[slot]
             one.computed += rows
             memory.computed(slot, rows)
@@ -46,7 +67,7 @@ class Forward:
                 one.keep_at = 0
         return self._writer.output_sequences()
 
-    def _write(self, plan: Plan) -> None:
+    def _write(self, plan: Plan, ahead: Mapping[int, int]) -> None:
         writer = self._writer
         writer.clear()
         decoding = [self._running[slot] for slot in plan.decoding]
@@ -57,12 +78,12 @@ class Forward:
         )
         for slot, rows in plan.chunks:
             one = self._running[slot]
-            end = one.computed + rows
+            start, end = one.computed + ahead.get(slot, 0), one.computed + rows
             outputs = "last" if end == one.length else "none"
-            writer.add_run(slot, one.known(end, one.computed), one.computed, outputs=outputs)
+            writer.add_run(slot, one.known(end, start), start, outputs=outputs)
         for burst in plan.bursts:
             one = self._running[burst.slot]
-            if one.scoring is not None:
+            if one.scoring is not None and not burst.of_image:
                 self._paths.write(burst.slot, len(one.prompt), one.scoring, writer)
         if (not self._runtime.unified and plan.chunks) or plan.bursts:
             writer.sort_by_sequence()

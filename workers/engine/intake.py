@@ -1,4 +1,4 @@
-"""From a `submit` frame to a sequence that is ready to run: everything that can be wrong is found here.
+"""From a request to a sequence that is ready to run: what is wrong with it for this model is found here.
 
 It knows the model's words, template and limits, not who else is running.
 """
@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 from workers.engine.choices import LabelTrie
 from workers.engine.constraint import Constraint
 from workers.engine.content_free import Form, content_free_request
 from workers.engine.errors import CHOICES_INVALID, OUTPUT_NOT_SUPPORTED, PROMPT_TOO_LONG, EngineError
+from workers.engine.images import Image
 from workers.engine.loader import Runtime
 from workers.engine.request import ChoicesOutput, EmbeddingOutput, EngineRequest, GrammarOutput, SchemaOutput
 from workers.engine.schema import compile_schema
@@ -28,9 +28,10 @@ class Intake:
         self._runtime = runtime
         self._order = 0
 
-    def prepare(self, frame: Any, now: float) -> Sequence:
-        """A sequence without a slot. Raises EngineError with the field at fault."""
-        request = EngineRequest.parse(frame)
+    def prepare(self, request: EngineRequest, images: Mapping[str, Image], arrived: float) -> Sequence:
+        """A sequence without a slot; `images` are the request's, by hash. Raises EngineError with the field
+        at fault.
+        """
         if isinstance(request.output, EmbeddingOutput):
             raise EngineError(
                 OUTPUT_NOT_SUPPORTED,
@@ -45,37 +46,40 @@ class Intake:
                 field="output.prior",
                 remedy="send messages, or leave the prior out",
             )
-        return self._sequence(request, now)
+        return self._sequence(request, images, arrived)
 
     def content_free(self, form: Form, waits: Sequence) -> Sequence:
         """The sequence that learns the prior of a form for `waits`. Raises EngineError."""
         # no frame's id can be this: it would have to hold a NUL
         name = f"\0content-free {self._order}"
-        one = self._sequence(content_free_request(form, waits.request, name), waits.marks.arrived)
+        request = content_free_request(form, waits.request, name)
+        one = self._sequence(request, waits.images, waits.marks.arrived)
         one.learns = form
         return one
 
-    def _sequence(self, request: EngineRequest, now: float) -> Sequence:
-        prompt = self._runtime.prompts.build(request)
-        room = self._runtime.capacity - len(prompt)
+    def _sequence(self, request: EngineRequest, images: Mapping[str, Image], arrived: float) -> Sequence:
+        prompt = self._runtime.prompts.build(request, images)
+        room = self._runtime.capacity - len(prompt.tokens)
         scoring = self._scoring(request, room)
         self._order += 1
         seed = request.sampling.seed
         if seed is None:
             seed = self._runtime.settings.seed
-        return Sequence(
+        sequence = Sequence(
             request,
             prompt,
             self._runtime.vocabulary,
             seed=secrets.randbits(32) if seed is None else seed,
             max_tokens=min(request.sampling.max_tokens, room),
             order=self._order,
-            arrived=now,
+            arrived=arrived,
             kind=_kind(request),
             constrain=self._constrain(request),
             scoring=scoring,
             jumps=self._runtime.settings.jump_forward,
         )
+        sequence.images = images
+        return sequence
 
     def _constrain(self, request: EngineRequest) -> Callable[[], Constraint] | None:
         """Compile the output's grammar now; what it returns begins a text under it."""

@@ -7,6 +7,7 @@ It is where the sizes are decided: threads, cells, kept beginnings, forks. It kn
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,7 @@ from workers.engine.llama.build import build_name, offloads_to_gpu, system_info
 from workers.engine.llama.context import Context, ContextShape
 from workers.engine.llama.log import Log
 from workers.engine.llama.model import Model
+from workers.engine.llama.vision import Projector
 from workers.engine.llama.vocabulary import Vocabulary
 from workers.engine.memory import KEPT_SEPARATE, KEPT_UNIFIED, Memory
 from workers.engine.model import MAX_SEQUENCES, EngineModel
@@ -41,12 +43,14 @@ class Runtime:
     grammars: Grammars
     prompts: PromptBuilder
     memory: Memory
+    projector: Projector | None
     capacity: int
     n_cells: int
     unified: bool
     shares_prefixes: bool
     rewinds: bool
     budget: int
+    whole_images: bool
     choice_rows: int
     info: dict[str, Any]
     close: Callable[[], None]
@@ -66,17 +70,9 @@ def load(settings: EngineModel, *, notebook: Notebook | None = None) -> Runtime:
     unified = choose_unified(settings, path.stat().st_size, on_gpu=on_gpu)
     shares = settings.prefix_cache and facts.copies_prefixes
     shape, kept, forks = plan_shape(settings, n_threads, unified=unified, shares=shares)
-    try:
-        context = Context(model, settings, shape, log)
-    except BaseException:
-        model.close()
-        raise
+    context, projector, close = open_on(model, settings, shape, log, on_gpu=on_gpu)
     capacity = settings.n_ctx if unified else min(settings.n_ctx, context.cells_per_sequence)
     prompts = PromptBuilder(model.vocabulary, settings.chat_format or facts.chat_template, capacity)
-
-    def close() -> None:
-        context.close()
-        model.close()
 
     sizes = {
         "n_ctx": capacity,
@@ -103,16 +99,40 @@ def load(settings: EngineModel, *, notebook: Notebook | None = None) -> Runtime:
             unified=unified,
             min_shared=choose_min_shared(settings, unified=unified),
         ),
+        projector=projector,
         capacity=capacity,
         n_cells=shape.n_cells,
         unified=unified,
         shares_prefixes=shares,
         rewinds=facts.rewinds,
         budget=shape.n_batch - _CHOICE_ROWS,
+        whole_images=projector is not None and projector.non_causal,
         choice_rows=_CHOICE_ROWS,
         info=sizes | identity(settings, header, model, notebook),
         close=close,
     )
+
+
+def open_on(
+    model: Model, settings: EngineModel, shape: ContextShape, log: Log, *, on_gpu: bool
+) -> tuple[Context, Projector | None, Callable[[], None]]:
+    """The memory over a model, its image encoder if it has one, and what frees them and the model.
+
+    Raises EngineError (out_of_memory, model_file_invalid), with everything freed.
+    """
+    with ExitStack() as undo:
+        undo.callback(model.close)
+        context = Context(model, settings, shape, log)
+        undo.callback(context.close)
+        projector = None
+        if settings.mmproj_path is not None:
+            read_header(Path(settings.mmproj_path))
+            offload = on_gpu and settings.mmproj_offload
+            projector = Projector(
+                model, settings.mmproj_path, settings, shape.n_threads_batch, log, on_gpu=offload
+            )
+            undo.callback(projector.close)
+        return context, projector, undo.pop_all().close
 
 
 def identity(settings: EngineModel, header: GgufHeader, model: Model, notebook: Notebook) -> dict[str, Any]:
@@ -122,7 +142,10 @@ def identity(settings: EngineModel, header: GgufHeader, model: Model, notebook: 
     return {
         "model_name": settings.model_name,
         "model_path": settings.model_path,
-        "model_sha256": notebook.remember("sha256", file_identity(path), lambda: sha256_of(path)),
+        "model_sha256": _digest(path, notebook),
+        "mmproj_sha256": None
+        if settings.mmproj_path is None
+        else _digest(Path(settings.mmproj_path), notebook),
         "quantisation": header.quantisation,
         "architecture": header.architecture,
         "n_params": facts.n_params,
@@ -131,6 +154,10 @@ def identity(settings: EngineModel, header: GgufHeader, model: Model, notebook: 
         "llama_build": build_name(),
         "system_info": system_info(),
     }
+
+
+def _digest(path: Path, notebook: Notebook) -> str:
+    return notebook.remember("sha256", file_identity(path), lambda: sha256_of(path))
 
 
 def choose_unified(settings: EngineModel, file_size: int, *, on_gpu: bool) -> bool:

@@ -64,6 +64,11 @@ class EngineModel:
     json_whitespace: bool = False
     embedding: bool = False
     pooling_type: str | None = None
+    mmproj_path: str | None = None
+    mmproj_offload: bool = True
+    image_min_tokens: int | None = None
+    image_max_tokens: int | None = None
+    image_cache_bytes: int = 256 * 1024 * 1024
     verbose: bool = False
 
     @classmethod
@@ -94,6 +99,7 @@ class EngineModel:
             "n_ubatch": (1, 2**20),
             "n_gpu_layers": (-1, 10_000),
             "main_gpu": (0, 255),
+            "image_cache_bytes": (0, 2**40),
         }
         for name, (low, high) in bounds.items():
             _check_whole(name, getattr(self, name), low, high)
@@ -108,9 +114,16 @@ class EngineModel:
             if getattr(self, name) is not None:
                 _check_number(name, getattr(self, name), 0.001, 1e9)
         _check_number("interactive_slowdown", self.interactive_slowdown, 1.0, 1e6)
-        for name in ("n_threads", "n_threads_batch"):
+        for name, high in (
+            ("n_threads", 512),
+            ("n_threads_batch", 512),
+            ("image_min_tokens", 2**20),
+            ("image_max_tokens", 2**20),
+        ):
             if getattr(self, name) is not None:
-                _check_whole(name, getattr(self, name), 1, 512)
+                _check_whole(name, getattr(self, name), 1, high)
+        if self.mmproj_path is not None and (not isinstance(self.mmproj_path, str) or not self.mmproj_path):
+            raise _wrong("mmproj_path", "mmproj_path must be a non-empty string")
         for name in ("type_k", "type_v"):
             if getattr(self, name) not in CACHE_TYPES:
                 raise _wrong(

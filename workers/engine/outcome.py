@@ -105,4 +105,5 @@ def _provenance(one: Sequence, info: dict[str, Any]) -> Provenance:
         llama_build=info["llama_build"],
         prompt_sha256=hashlib.sha256(one.prompt.tobytes()).hexdigest(),
         seed=one.seed,
+        mmproj_sha256=info["mmproj_sha256"] if one.has_images else None,
     )

@@ -29,10 +29,13 @@ class Joining:
 
 @dataclass(frozen=True, slots=True)
 class Burst:
-    """A sequence that needs `rows` rows in one step or none, as the labels of a choice do."""
+    """A sequence that needs `rows` rows in one step or none, as the labels of a choice do, or an image whose
+    rows see each other both ways.
+    """
 
     slot: int
     rows: int
+    of_image: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,12 @@ class Plan:
     def slots(self) -> tuple[int, ...]:
         """Everybody who has a row."""
         return (*self.decoding, *(burst.slot for burst in self.bursts), *(slot for slot, _ in self.chunks))
+
+    @property
+    def advances(self) -> tuple[tuple[int, int], ...]:
+        """(slot, rows) that stay in memory: all but the labels of choices."""
+        images = ((burst.slot, burst.rows) for burst in self.bursts if burst.of_image)
+        return (*((slot, 1) for slot in self.decoding), *images, *self.chunks)
 
     def shortened(self, cells: int) -> Plan | None:
         """This plan with `cells` fewer rows, taken from the last chunks, then the last bursts; None where
@@ -84,14 +93,18 @@ def plan_step(
     """Fill `budget` rows with decoding slots and chunks, and up to `burst_rows` more with bursts.
 
     Decoding slots always run, so the budget must be at least their number. Bursts have rows of their own:
-    among many decoding slots they would otherwise never find enough of them at once.
+    among many decoding slots they would otherwise never find enough of them at once. One of them may be an
+    image's, which is decoded apart.
     """
     left = budget - len(decoding)
     if left < 0:
         raise ValueError(f"a budget of {budget} rows cannot carry {len(decoding)} decoding sequences")
     chosen: list[Burst] = []
     for burst in bursts:
-        if burst.rows <= burst_rows:
+        if burst.of_image:
+            if not any(one.of_image for one in chosen):
+                chosen.append(burst)
+        elif burst.rows <= burst_rows:
             chosen.append(burst)
             burst_rows -= burst.rows
     chunks: list[tuple[int, int]] = []

@@ -18,6 +18,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from workers.engine.images import whole_length
+
 Tokens = npt.NDArray[np.int32]
 
 MIN_SHARED: Final = 8
@@ -112,8 +114,11 @@ class PrefixTree:
     # ---- looking -------------------------------------------------------------------------------------------
 
     def match(self, prompt: Tokens) -> Match | None:
-        """The longest beginning of `prompt` in memory; its last token never counts: its logits are needed."""
+        """The longest beginning of `prompt` in memory that splits no image; its last token never counts: its
+        logits are needed.
+        """
         node, length = self._walk(prompt[:-1], kept_only=True)
+        length = whole_length(prompt, length)
         if length < self._min_shared:
             return None
         self._touch(node)

@@ -4,7 +4,8 @@ The chat template is rendered with the real texts, in which every control marker
 character. Markers that are whole in the rendered text therefore come from the template; they become their
 tokens, and the text between them is tokenised without special parsing, after the private character was
 taken out again. Other than tokenising the parts one by one, this keeps the tokens across the seams as the
-model was trained on them. It knows templates and a vocabulary, not requests' other options.
+model was trained on them. An image's place is a private character too, so nothing that a user writes makes
+one. It knows templates and a vocabulary, not requests' other options.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Protocol
 
@@ -21,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from workers.engine.errors import PROMPT_EMPTY, PROMPT_TOO_LONG, TEMPLATE_FAILED, EngineError
+from workers.engine.images import Image, Span
 from workers.engine.request import EngineRequest, Message
 
 Tokens = npt.NDArray[np.int32]
@@ -62,6 +65,23 @@ class TokenSource(Protocol):
         """Token ids of a text."""
 
 
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt's tokens, and the rows that stand in the place of those that are an image's placeholders."""
+
+    tokens: Tokens
+    spans: tuple[Span, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Privates:
+    """Private characters that no message uses: two that break markers, one that holds an image's place."""
+
+    guard: str
+    cut: str
+    place: str
+
+
 class PromptBuilder:
     """Turns requests into token arrays for one model. `capacity` is the number of cells of a slot."""
 
@@ -81,19 +101,24 @@ class PromptBuilder:
         """Whether chat messages can be rendered."""
         return self._template is not None
 
-    def build(self, request: EngineRequest) -> Tokens:
-        """The prompt's tokens. Raises EngineError: prompt_empty, prompt_too_long, template_failed."""
+    def build(self, request: EngineRequest, images: Mapping[str, Image]) -> Prompt:
+        """The prompt, with `images` by their hashes in their places.
+
+        Raises EngineError: prompt_empty, prompt_too_long, template_failed.
+        """
         if request.messages is None:
             text = request.prompt or ""
             self._check_length(len(text.encode("utf-8")), "prompt")
-            tokens = self._finish([self._vocabulary.tokenise(text)])
+            prompt = self._finish([self._vocabulary.tokenise(text)])
         else:
             size = sum(len(message.content.encode("utf-8")) for message in request.messages)
             self._check_length(size, "messages")
-            tokens = self._render(request.messages)
-        if len(tokens) + 1 > self._capacity:
-            raise self._too_long(f"{len(tokens)}", request)
-        return tokens
+            prompt = self._render(request.messages, [images[one.sha256] for one in request.images])
+        if len(prompt.tokens) + 1 > self._capacity:
+            rows = sum(len(span.rows) for span in prompt.spans)
+            count = f"{len(prompt.tokens)}" if not rows else f"{len(prompt.tokens)} ({rows} of images)"
+            raise self._too_long(count, request)
+        return prompt
 
     def _check_length(self, size: int, where: str) -> None:
         # ten megabytes need not be tokenised to know that they do not fit
@@ -104,7 +129,7 @@ class PromptBuilder:
     def _too_long(self, count: str, request: EngineRequest) -> EngineError:
         return _too_long(count, self._capacity, "prompt" if request.messages is None else "messages")
 
-    def _render(self, messages: Sequence[Message]) -> Tokens:
+    def _render(self, messages: Sequence[Message], images: Sequence[Image]) -> Prompt:
         if self._template is None:
             raise EngineError(
                 TEMPLATE_FAILED,
@@ -112,34 +137,48 @@ class PromptBuilder:
                 field="messages",
                 remedy="set chat_format in the model catalogue, or send a raw prompt",
             )
-        guard, cut = _unused(messages)
+        private = _unused(messages)
         guarded = [
-            {"role": self._guard(one.role, guard, cut), "content": self._guard(one.content, guard, cut)}
+            {"role": self._guard(one.role, private), "content": self._content(one, private)}
             for one in messages
         ]
         text = render(self._template, guarded, self._vocabulary)
-        return self._finish(self._tokenise(text, guard, cut))
+        texts = text.split(private.place)
+        if len(texts) != len(images) + 1:
+            raise _misplaced(f"made {len(texts) - 1} of the messages' {len(images)} images")
+        parts: list[Tokens | Image] = list(self._tokenise(texts[0], private))
+        for image, behind in zip(images, texts[1:], strict=True):
+            parts += [image, *self._tokenise(behind, private)]
+        if images and not isinstance(parts[-1], np.ndarray):
+            raise _misplaced("puts nothing behind the last image")
+        return self._finish(parts)
 
-    def _guard(self, text: str, guard: str, cut: str) -> str:
+    def _content(self, message: Message, private: _Privates) -> str:
+        """The message's text, each piece of it guarded, with its images' places between."""
+        ends = [image.at for image in message.images]
+        pieces = zip([0, *ends], [*ends, len(message.content)], strict=True)
+        return private.place.join(self._guard(message.content[start:end], private) for start, end in pieces)
+
+    def _guard(self, text: str, private: _Privates) -> str:
         """Break every marker inside `text`, and every beginning or end of one at its edges."""
         if self._pattern is not None:
-            text = self._pattern.sub(lambda found: self._broken(found.group(), guard, cut), text)
+            text = self._pattern.sub(lambda found: self._broken(found.group(), private), text)
         for length in range(min(self._longest - 1, len(text)), 0, -1):
             if text[-length:] in self._heads:
-                text = text[: len(text) - length + 1] + guard + text[len(text) - length + 1 :]
+                text = text[: len(text) - length + 1] + private.guard + text[len(text) - length + 1 :]
                 break
         for length in range(min(self._longest - 1, len(text)), 0, -1):
             if text[:length] in self._tails:
-                text = text[: length - 1] + guard + text[length - 1 :]
+                text = text[: length - 1] + private.guard + text[length - 1 :]
                 break
         return text
 
-    def _broken(self, marker: str, guard: str, cut: str) -> str:
+    def _broken(self, marker: str, private: _Privates) -> str:
         # the tokeniser reads user-defined tokens even without special parsing: those must be cut apart
         control = self._vocabulary.attributes[self._markers[marker]] & (_CONTROL | _UNKNOWN)
-        return marker[0] + (guard if control else cut) + marker[1:]
+        return marker[0] + (private.guard if control else private.cut) + marker[1:]
 
-    def _tokenise(self, text: str, guard: str, cut: str) -> list[Tokens]:
+    def _tokenise(self, text: str, private: _Privates) -> list[Tokens]:
         parts = self._pattern.split(text) if self._pattern is not None else [text]
         out: list[Tokens] = []
         # the pattern has one group, so raw texts and markers alternate, raw texts at both ends
@@ -147,12 +186,12 @@ class PromptBuilder:
             if at % 2:
                 out.append(np.array([self._markers[part]], np.int32))
                 continue
-            raw = part.replace(guard, "")
+            raw = part.replace(private.guard, "")
             if at and self._attributes(parts[at - 1]) & _RSTRIP:
                 raw = raw.lstrip(_SPACES)
             if at + 1 < len(parts) and self._attributes(parts[at + 1]) & _LSTRIP:
                 raw = raw.rstrip(_SPACES)
-            out.extend(self._tokens_of(piece) for piece in raw.split(cut) if piece)
+            out.extend(self._tokens_of(piece) for piece in raw.split(private.cut) if piece)
         return out
 
     def _tokens_of(self, text: str) -> Tokens:
@@ -170,16 +209,23 @@ class PromptBuilder:
     def _attributes(self, marker: str) -> int:
         return self._vocabulary.attributes[self._markers[marker]]
 
-    def _finish(self, parts: list[Tokens]) -> Tokens:
-        tokens = np.concatenate(parts) if parts else np.empty(0, np.int32)
-        bos = self._vocabulary.bos
+    def _finish(self, parts: Sequence[Tokens | Image]) -> Prompt:
+        runs = [part.tokens if isinstance(part, Image) else part for part in parts]
+        tokens = np.concatenate(runs) if runs else np.empty(0, np.int32)
+        bos, shift = self._vocabulary.bos, 0
         if self._vocabulary.adds_bos and (not len(tokens) or tokens[0] != bos):
             tokens = np.concatenate([np.array([bos], np.int32), tokens])
+            shift = 1
         if not len(tokens):
             raise EngineError(
                 PROMPT_EMPTY, "the prompt has no tokens", field="prompt", remedy="send some text"
             )
-        return np.ascontiguousarray(tokens, np.int32)
+        spans: list[Span] = []
+        for part, run in zip(parts, runs, strict=True):
+            if isinstance(part, Image):
+                spans += [span.shifted(shift) for span in part.spans]
+            shift += len(run)
+        return Prompt(np.ascontiguousarray(tokens, np.int32), tuple(spans))
 
 
 def render(template: jinja2.Template, messages: list[dict[str, str]], vocabulary: TokenSource) -> str:
@@ -258,13 +304,22 @@ def _pattern(markers: Mapping[str, int]) -> re.Pattern[str] | None:
     return re.compile("(" + "|".join(re.escape(marker) for marker in longest_first) + ")")
 
 
-def _unused(messages: Iterable[Message]) -> tuple[str, str]:
-    """Two private-use characters that occur in no message."""
+def _unused(messages: Iterable[Message]) -> _Privates:
+    """Private-use characters that occur in no message."""
     text = "".join(message.role + message.content for message in messages)
     free = [character for character in _PRIVATE if character not in text]
-    if len(free) < 2:
+    if len(free) < 3:
         raise EngineError(TEMPLATE_FAILED, "the messages use every private character", field="messages")
-    return free[0], free[1]
+    return _Privates(*free[:3])
+
+
+def _misplaced(why: str) -> EngineError:
+    return EngineError(
+        TEMPLATE_FAILED,
+        f"the chat template {why}",
+        field="messages",
+        remedy="set a chat_format that writes every message's content once, with text behind it",
+    )
 
 
 def _too_long(count: str, capacity: int, where: str) -> EngineError:

@@ -7,6 +7,7 @@ It does not know the model: whether a prompt fits or a token exists is decided l
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ LOWEST_INTERACTIVE: Final = 2
 MAX_CHOICES: Final = 1000
 MAX_LOGPROBS: Final = 100
 MAX_STOPS: Final = 64
+_SHA256: Final = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +97,20 @@ Output = TextOutput | SchemaOutput | GrammarOutput | ChoicesOutput | EmbeddingOu
 
 
 @dataclass(frozen=True, slots=True)
+class ImagePart:
+    """An image by the SHA-256 of its file. It stands before character `at` of its message's text."""
+
+    sha256: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation, its text parts joined."""
+    """One turn of a conversation, its text parts joined; images stand where they were between them."""
 
     role: str
     content: str
+    images: tuple[ImagePart, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,15 +135,29 @@ class EngineRequest:
         """Whether there were turns before this one, so that more may follow."""
         return self.messages is not None and any(one.role == "assistant" for one in self.messages)
 
+    @property
+    def images(self) -> tuple[ImagePart, ...]:
+        """All images, in order."""
+        return tuple(image for message in self.messages or () for image in message.images)
+
     @classmethod
-    def parse(cls, frame: Any) -> EngineRequest:
-        """Read a port frame. Raises EngineError with the field at fault."""
+    def parse(cls, frame: Any, *, images: bool = False) -> EngineRequest:
+        """Read a port frame; `images` says whether the model sees. Raises EngineError with the field at
+        fault.
+        """
         if not isinstance(frame, dict):
             raise _invalid("request", "the request is not an object")
         request_id = frame.get("id")
         if not isinstance(request_id, str) or not request_id:
             raise _invalid("id", "id must be a non-empty string")
         messages, prompt = _parse_input(frame)
+        if not images and any(message.images for message in messages or ()):
+            raise EngineError(
+                IMAGES_NOT_SUPPORTED,
+                "the messages hold an image, but this model has no image encoder",
+                field="messages",
+                remedy="send the job to a model with an image encoder, or leave the image out",
+            )
         priority = frame.get("priority", 5)
         if not _is_int(priority) or not 0 <= priority <= LOWEST_PRIORITY:
             raise _invalid(
@@ -161,7 +186,7 @@ def _parse_input(frame: dict[str, Any]) -> tuple[tuple[Message, ...] | None, str
     if not isinstance(messages, list):
         raise _invalid("messages", "messages must be a list")
     parsed = tuple(_parse_message(index, message) for index, message in enumerate(messages))
-    if not any(message.content.strip() for message in parsed):
+    if not any(message.content.strip() or message.images for message in parsed):
         raise EngineError(PROMPT_EMPTY, "no message has any text", field="messages", remedy="send some text")
     return parsed, None
 
@@ -173,25 +198,28 @@ def _parse_message(index: int, message: Any) -> Message:
     role, content = message.get("role"), message.get("content")
     if not isinstance(role, str) or not role:
         raise _invalid(f"{where}.role", f"{where}.role must be a non-empty string")
-    if isinstance(content, list):
-        content = "".join(_parse_part(f"{where}.content[{at}]", part) for at, part in enumerate(content))
-    return Message(
-        _text(f"{where}.role", role), _text(f"{where}.content", "" if content is None else content)
-    )
+    text, images = "", []
+    for at, part in enumerate(content if isinstance(content, list) else ()):
+        found, sha256 = _parse_part(f"{where}.content[{at}]", part)
+        text += found
+        if sha256 is not None:
+            images.append(ImagePart(sha256, len(text)))
+    if not isinstance(content, list):
+        text = _text(f"{where}.content", "" if content is None else content)
+    return Message(_text(f"{where}.role", role), text, tuple(images))
 
 
-def _parse_part(where: str, part: Any) -> str:
+def _parse_part(where: str, part: Any) -> tuple[str, str | None]:
+    """The text of a part, or the hash of its image."""
     kind = part.get("type") if isinstance(part, dict) else None
-    if kind in ("image", "image_url"):
-        raise EngineError(
-            IMAGES_NOT_SUPPORTED,
-            f"{where} is an image, but this model has no image encoder",
-            field="messages",
-            remedy="send the job to a model with an image encoder, or leave the image out",
-        )
-    if kind != "text":
+    if kind == "text":
+        return _text(where, part.get("text")), None
+    if kind != "image":
         raise _invalid(where, f"{where} must have type text or image")
-    return _text(where, part.get("text"))
+    sha256 = part.get("sha256")
+    if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
+        raise _invalid(f"{where}.sha256", f"{where}.sha256 must be the 64 hexadecimal digits of a SHA-256")
+    return "", sha256
 
 
 def _parse_sampling(frame: Any) -> Sampling:

@@ -70,10 +70,10 @@ class Sampler:
         self._random = None if self.greedy else np.random.Generator(np.random.PCG64(seed))
         self._counts: dict[int, int] = {}
         if self.penalised:
-            # llama.cpp penalises the last 64 tokens, prompt included
-            for token in prompt[-64:].tolist():
+            # llama.cpp penalises the last 64 tokens, prompt included; placeholders of images are none
+            self._window = prompt[prompt >= 0][-64:].tolist()
+            for token in self._window:
                 self._counts[token] = self._counts.get(token, 0) + 1
-            self._window = prompt[-64:].tolist()
 
     def accept(self, token: int) -> None:
         """Note a token that was taken, for the penalties."""

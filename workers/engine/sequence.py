@@ -7,7 +7,7 @@ sequences, the batch or the clock.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -21,6 +21,8 @@ from workers.engine.constraint import Constraint
 from workers.engine.content_free import Form
 from workers.engine.document import read_document
 from workers.engine.errors import GRAMMAR_INVALID, EngineError
+from workers.engine.images import Embeddings, Image
+from workers.engine.prompt import Prompt
 from workers.engine.request import EngineRequest, SchemaOutput
 from workers.engine.sampler import Logits, Sampler, log_sum_exp, top_tokens
 from workers.engine.text import TextStream
@@ -76,7 +78,7 @@ class Sequence:
     def __init__(
         self,
         request: EngineRequest,
-        prompt: Tokens,
+        prompt: Prompt,
         words: Words,
         *,
         seed: int,
@@ -94,11 +96,14 @@ class Sequence:
         self.request = request
         self.learns: Form | None = None
         """The form of prompt whose prior it finds out, for others: nobody sees its own answer."""
-        self.prompt = prompt
+        self.images: Mapping[str, Image] = {}
+        """Those of its prompt, by hash, for who is made after it."""
+        self.prompt = prompt.tokens
+        self._spans = prompt.spans
         self.seed = seed
         self.order = order
         self.scoring = scoring
-        self.sampler = Sampler(request.sampling, seed, prompt)
+        self.sampler = Sampler(request.sampling, seed, prompt.tokens)
         self.wants_top = request.sampling.logprobs or 0
         self.tokens: list[int] = []
         self.log_probabilities: list[float] = []
@@ -144,6 +149,39 @@ class Sequence:
     def pending(self) -> int:
         """How many of its tokens are not in memory."""
         return self.length - self.computed
+
+    @property
+    def run(self) -> int:
+        """How many of its pending tokens are of one kind, from the first on: of text, or of one image."""
+        for span in self._spans:
+            if self.computed < span.end:
+                return (span.start if self.computed < span.start else span.end) - self.computed
+        return self.pending
+
+    @property
+    def has_images(self) -> bool:
+        """Whether its prompt has any."""
+        return bool(self._spans)
+
+    @property
+    def at_image(self) -> bool:
+        """Whether an image's rows come next."""
+        return any(span.start <= self.computed < span.end for span in self._spans)
+
+    def next_rows(self, count: int) -> list[Tokens | Embeddings]:
+        """Its next `count` pending tokens in runs of one kind: tokens [n], or rows of an image [n, width]."""
+        start, stop = self.computed, self.computed + count
+        runs: list[Tokens | Embeddings] = []
+        for span in self._spans:
+            if start < min(span.start, stop):
+                runs.append(self.known(min(span.start, stop), start))
+                start = min(span.start, stop)
+            if span.start <= start < min(span.end, stop):
+                runs.append(span.rows[start - span.start : stop - span.start])
+                start = min(span.end, stop)
+        if start < stop:
+            runs.append(self.known(stop, start))
+        return runs
 
     @property
     def most_cells(self) -> int:

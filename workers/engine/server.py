@@ -6,6 +6,8 @@ One thread does everything: it reads what has arrived without waiting while ther
 
 from __future__ import annotations
 
+import base64
+import binascii
 import select
 import socket
 from collections.abc import Callable
@@ -14,7 +16,13 @@ from typing import Any, Final, Protocol
 from workers.engine.embedder import Embedder
 from workers.engine.embedding_loader import load_embedder
 from workers.engine.engine import Engine
-from workers.engine.errors import MODEL_FILE_INVALID, REQUEST_INVALID, EngineError
+from workers.engine.errors import (
+    IMAGE_CORRUPT,
+    IMAGE_MISSING,
+    MODEL_FILE_INVALID,
+    REQUEST_INVALID,
+    EngineError,
+)
 from workers.engine.frames import FrameError, FrameReader, encode_frame
 from workers.engine.lifeline import EXIT_LOAD_FAILED, EXIT_OK, EXIT_PROTOCOL
 from workers.engine.loader import load
@@ -177,7 +185,23 @@ def _handle(peer: Connection, engine: Loop, message: dict[str, Any]) -> None:
     operation = message.get("op")
     if operation == "submit":
         engine.submit(message.get("request"))
+    elif operation == "image" and isinstance(engine, Engine):
+        _take_image(engine, message)
     elif operation == "cancel":
         engine.cancel(str(message.get("id")))
     elif operation == "stats":
         peer.send({"op": "stats", "stats": engine.stats()})
+
+
+def _take_image(engine: Engine, message: dict[str, Any]) -> None:
+    """The answer to a `need_image`: `data` is the file in base64, `error` says why there is none."""
+    sha256, error = str(message.get("sha256")), message.get("error")
+    if isinstance(error, dict):
+        why = str(error.get("message") or "there is no such image")
+        code = str(error.get("code") or IMAGE_MISSING)
+        engine.image(sha256, EngineError(code, why, remedy=error.get("remedy")))
+        return
+    try:
+        engine.image(sha256, base64.b64decode(str(message.get("data")), validate=True))
+    except binascii.Error as fault:
+        engine.image(sha256, EngineError(IMAGE_CORRUPT, f"the image's frame is no base64: {fault}"))

@@ -61,6 +61,16 @@ class Batch:
         return self._struct
 
 
+class EmbeddingBatch(Batch):
+    """Rows that bring embeddings [capacity, width] instead of tokens."""
+
+    def __init__(self, capacity: int, width: int) -> None:
+        super().__init__(capacity)
+        self.embedding = np.zeros((capacity, width), np.float32)
+        self._struct.token = None
+        self._struct.embd = self._view(self.embedding, ctypes.c_float)
+
+
 class Context:
     """The memory and the forward pass. One thread owns it."""
 
@@ -87,6 +97,7 @@ class Context:
         self.renew()
         self.n_vocab = model.vocabulary.size
         self.cells_per_sequence = int(c.llama_n_ctx_seq(self._pointer))
+        self.n_ubatch = int(c.llama_n_ubatch(self._pointer))
         self.n_outputs = shape.n_outputs
         self.batch = Batch(shape.n_batch)
         self._logits_view: Logits = np.empty((0, 0), np.float32)
@@ -122,6 +133,22 @@ class Context:
         # a GPU may still be at it: who measures a decode measures all of it
         c.llama_synchronize(self._pointer)
         return code
+
+    def decode_embeddings(self, batch: EmbeddingBatch, n_rows: int, *, causal: bool) -> int:
+        """Run the first `n_rows` rows of embeddings, with the codes of `decode`.
+
+        Without `causal` the rows of a sequence see each other both ways; `n_rows` must then be at most
+        `n_ubatch`: llama.cpp asserts otherwise.
+        """
+        if not 1 <= n_rows <= (batch.capacity if causal else min(batch.capacity, self.n_ubatch)):
+            raise ValueError(f"{n_rows} rows of embeddings do not fit one decode")
+        if causal:
+            return int(c.llama_decode(self._pointer, batch.struct(n_rows)))
+        c.llama_set_causal_attn(self._pointer, False)
+        try:
+            return int(c.llama_decode(self._pointer, batch.struct(n_rows)))
+        finally:
+            c.llama_set_causal_attn(self._pointer, True)
 
     def last_errors(self) -> str:
         """What llama.cpp said about the last failures."""

@@ -22,8 +22,9 @@ class Log:
         self._lines: deque[str] = deque(maxlen=8)
         self._verbose = verbose
         self._level = 0
-        self._callback = c.llama_log_callback(self._receive)
-        c.llama_log_set(self._callback, ctypes.c_void_p(0))
+        self.callback = c.llama_log_callback(self._receive)
+        """For the other logs of the library; whoever gives it away must keep this object."""
+        c.llama_log_set(self.callback, ctypes.c_void_p(0))
         Log._installed = self
 
     def _receive(self, level: int, text: bytes, _data: Any) -> None:

@@ -1,0 +1,131 @@
+"""Who waits for which image, what is asked for, and that work is done one piece at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from workers.engine.errors import IMAGE_CORRUPT, IMAGE_MISSING, EngineError
+from workers.engine.image_desk import Failure, Held, ImageDesk
+from workers.engine.images import ImageCache, Slot
+from workers.engine.request import EngineRequest
+
+A, B = "a" * 64, "b" * 64
+
+
+class Album:
+    """An encoder of two slices a picture; the rows say which file they came from."""
+
+    def __init__(self, rows: int = 3) -> None:
+        self.calls: list[str] = []
+        self.rows = rows
+
+    def open(self, data: bytes) -> Any:
+        self.calls.append("open")
+        if data == b"bad":
+            raise EngineError(IMAGE_CORRUPT, "damaged")
+        return Album.Picture(self, data[0])
+
+    class Picture:
+        def __init__(self, album: Album, value: int) -> None:
+            self.album, self.value = album, value
+            self.pieces = (np.array([1], np.int32), Slot(1, 2), np.array([2], np.int32), Slot(3, album.rows))
+
+        def encode(self, slot: Slot) -> Any:
+            self.album.calls.append("encode")
+            return np.full((slot.rows, 4), self.value, np.float32)
+
+        def close(self) -> None:
+            self.album.calls.append("close")
+
+
+def request(name: str, *hashes: str) -> EngineRequest:
+    parts = [{"type": "image", "sha256": sha256} for sha256 in hashes]
+    return EngineRequest.parse({"id": name, "messages": [{"role": "user", "content": parts}]}, images=True)
+
+
+@pytest.fixture
+def album() -> Album:
+    return Album()
+
+
+@pytest.fixture
+def desk(album: Album) -> ImageDesk:
+    return ImageDesk(album, ImageCache(10_000), capacity=100, most_rows=50)
+
+
+def finish(desk: ImageDesk) -> list[Held | Failure]:
+    done: list[Held | Failure] = []
+    while desk.busy:
+        done += desk.work()
+    return done
+
+
+def test_a_hash_is_asked_for_once_and_encoded_once(desk: ImageDesk, album: Album) -> None:
+    assert desk.take(request("one", A), 1.0)[1] == [A]
+    assert desk.take(request("two", A, A), 2.0)[1] == []
+    desk.receive(A, b"\x05")
+    done = finish(desk)
+    assert [held.request.id for held in done if isinstance(held, Held)] == ["one", "two"]
+    assert album.calls == ["open", "encode", "encode", "close"]
+    third, wanted = desk.take(request("three", A), 3.0)
+    assert (wanted, third.missing, float(third.images[A].spans[0].rows[0, 0])) == ([], set(), 5.0)
+    assert (desk.encodes, desk.hits) == (1, 2) and "one" not in desk
+
+
+def test_each_piece_of_work_is_one_decode_or_one_pass_of_the_encoder(desk: ImageDesk, album: Album) -> None:
+    desk.take(request("one", A, B), 1.0)
+    desk.receive(A, b"\x01")
+    desk.receive(B, b"\x02")
+    steps = []
+    while desk.busy:
+        before = len(album.calls)
+        desk.work()
+        steps.append([call for call in album.calls[before:] if call != "close"])
+    assert steps == [["open"], ["encode"], ["encode"]] * 2
+
+
+def test_a_request_goes_on_when_its_last_image_is_there(desk: ImageDesk) -> None:
+    desk.take(request("both", A, B), 1.0)
+    desk.take(request("one", B), 2.0)
+    desk.receive(B, b"\x02")
+    assert [held.request.id for held in finish(desk) if isinstance(held, Held)] == ["one"]
+    desk.receive(A, b"\x01")
+    (both,) = finish(desk)
+    assert isinstance(both, Held) and set(both.images) == {A, B} and both.arrived == 1.0
+
+
+def test_a_missing_or_damaged_image_fails_those_who_wait_for_it_alone(desk: ImageDesk) -> None:
+    desk.take(request("bad", A, B), 1.0)
+    desk.take(request("good", A), 1.0)
+    (gone,) = desk.refuse(B, EngineError(IMAGE_MISSING, "no such image", remedy="attach it"))
+    assert (gone.held.request.id, gone.error.code) == ("bad", "image_missing")
+    assert (gone.error.field, gone.error.remedy) == ("messages", "attach it")
+    assert gone.error.message == "no such image (image bbbbbbbbbbbb…)"
+    desk.receive(A, b"bad")
+    (damaged,) = finish(desk)
+    assert isinstance(damaged, Failure) and damaged.held.request.id == "good"
+    assert (damaged.error.code, damaged.error.field) == ("image_corrupt", "messages")
+    assert desk.take(request("again", A), 2.0)[1] == [A]
+
+
+def test_what_nobody_waits_for_any_more_is_not_decoded(desk: ImageDesk, album: Album) -> None:
+    desk.take(request("one", A), 1.0)
+    assert desk.drop("one") is not None and desk.drop("one") is None
+    desk.receive(A, b"\x01")
+    desk.receive(B, b"\x01")
+    assert not desk.busy and album.calls == []
+    assert desk.take(request("two", A), 1.0)[1] == [A]
+
+
+@pytest.mark.parametrize(("rows", "code"), [(51, "image_too_large"), (98, "prompt_too_long")])
+def test_what_no_decode_or_slot_can_take_is_not_encoded(rows: int, code: str) -> None:
+    album = Album(rows)
+    desk = ImageDesk(album, ImageCache(10_000), capacity=100, most_rows=50)
+    desk.take(request("one", A), 1.0)
+    desk.receive(A, b"\x01")
+    (failure,) = finish(desk)
+    assert isinstance(failure, Failure) and failure.error.code == code
+    assert album.calls == ["open", "close"]
