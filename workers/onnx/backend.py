@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -73,7 +73,9 @@ class OnnxBackend:
         except RUNTIME_ERRORS as error:
             raise EngineError(DECODE_FAILED, f"the run failed: {str(error).strip()[:300]}") from None
         total = waited + time.monotonic() - began
-        chances = probabilities(ran.row, self._classifier.labels, wanted)
+        logprobs = log_probabilities(ran.row, self._classifier.labels)
+        temperature = request.output.temperature if isinstance(request.output, ChoicesOutput) else 1.0
+        chances = probabilities({label: logprobs[label] for label in wanted}, temperature)
         label = max(chances, key=chances.__getitem__)
         return Completion(
             text=label,
@@ -97,6 +99,7 @@ class OnnxBackend:
             ),
             choice=label,
             choice_probabilities=chances,
+            choice_logprobs={label: logprobs[label] for label in wanted},
             confidence=Confidence.of_choices(chances.values()),
         )
 
@@ -134,6 +137,13 @@ def wanted_labels(request: EngineRequest, labels: Sequence[str]) -> tuple[str, .
             field="output.type",
             remedy="ask for choices, or send the job to a model that generates",
         )
+    if request.output.prior:
+        raise EngineError(
+            CHOICES_INVALID,
+            "a classifier has no prior to take off",
+            field="output.prior",
+            remedy="leave it out, or send the job to a model that llama.cpp runs",
+        )
     foreign = [label for label in request.output.choices if label not in labels]
     if foreign:
         raise EngineError(
@@ -145,11 +155,17 @@ def wanted_labels(request: EngineRequest, labels: Sequence[str]) -> tuple[str, .
     return request.output.choices
 
 
-def probabilities(row: Logits, labels: Sequence[str], wanted: Sequence[str]) -> dict[str, float]:
-    """Softmax of the logits [labels] over those wanted. Raises EngineError where they are no numbers."""
-    places = {label: at for at, label in enumerate(labels)}
-    scores = row[[places[label] for label in wanted]].astype(np.float64)
+def log_probabilities(row: Logits, labels: Sequence[str]) -> dict[str, float]:
+    """Log-softmax of the logits [labels]. Raises EngineError where they are no numbers."""
+    scores = row.astype(np.float64)
     if not np.isfinite(scores).all():
         raise EngineError(DECODE_FAILED, "the model's output holds what is no number")
-    weights = np.exp(scores - scores.max())
-    return dict(zip(wanted, (weights / weights.sum()).tolist(), strict=True))
+    scores -= np.logaddexp.reduce(scores)
+    return dict(zip(labels, scores.tolist(), strict=True))
+
+
+def probabilities(logprobs: Mapping[str, float], temperature: float) -> dict[str, float]:
+    """Chances over these labels alone, softened (temperature above 1) or sharpened, summing to one."""
+    scores = np.array(list(logprobs.values())) / temperature
+    weights = np.exp(scores - np.logaddexp.reduce(scores))
+    return dict(zip(logprobs, weights.tolist(), strict=True))

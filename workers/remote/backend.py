@@ -26,7 +26,7 @@ from workers.remote.compose import Question, compose
 from workers.remote.endpoint import Endpoint
 from workers.remote.errors import ENDPOINT_UNAVAILABLE, EndpointError
 from workers.remote.faults import Fault, no_answer
-from workers.remote.labels import label_of, label_probabilities
+from workers.remote.labels import chances_of, label_logprobs, label_of
 from workers.remote.reply import NoAnswer, Reply, read_reply
 
 CHOICE: Final = "choice"
@@ -208,7 +208,7 @@ class RemoteBackend:
             system_fingerprint=reply.fingerprint,
         )
         if isinstance(request.output, ChoicesOutput):
-            return self._choice(request.output.choices, question, reply, timings, provenance)
+            return self._choice(request.output, question, reply, timings, provenance)
         return Completion(
             text=reply.text,
             finish_reason=reply.finish_reason,
@@ -222,12 +222,13 @@ class RemoteBackend:
 
     def _choice(
         self,
-        labels: tuple[str, ...],
+        output: ChoicesOutput,
         question: Question,
         reply: Reply,
         timings: Timings,
         provenance: Provenance,
     ) -> Completion:
+        labels = output.choices
         label = label_of(reply.text, labels, document=question.document)
         if label is None:
             raise EngineError(
@@ -236,7 +237,8 @@ class RemoteBackend:
                 field="output.choices",
                 remedy="name the endpoint's own dialect in the model catalogue",
             )
-        chances = label_probabilities(reply.text, reply.tokens or (), labels, document=question.document)
+        logprobs = label_logprobs(reply.text, reply.tokens or (), labels, document=question.document)
+        chances = None if logprobs is None else chances_of(logprobs, output.temperature)
         return Completion(
             text=label,
             finish_reason=reply.finish_reason if chances is None else CHOICE,
@@ -245,6 +247,7 @@ class RemoteBackend:
             provenance=provenance,
             choice=label,
             choice_probabilities=chances,
+            choice_logprobs=logprobs,
             confidence=None if chances is None else Confidence.of_choices(chances.values()),
         )
 

@@ -157,6 +157,7 @@ def _form(
             raise _unspelled(dialect, GRAMMAR_INVALID, "a grammar", "output.grammar", "a json_schema")
         return {spelling.grammar: output.grammar}, False
     if isinstance(output, ChoicesOutput):
+        _check_choices(output)
         if spelling.grammar is not None:
             return {spelling.grammar: labels_grammar(output.choices)}, False
         if spelling.schema is None or not chat:
@@ -170,6 +171,17 @@ def _form(
         field="output.type",
         remedy="send the job to a model that llama.cpp runs",
     )
+
+
+def _check_choices(output: ChoicesOutput) -> None:
+    for asked, field in ((output.prior, "output.prior"), (output.mean, "output.length_normalization")):
+        if asked:
+            raise EngineError(
+                CHOICES_INVALID,
+                "an endpoint picks a label and does not score them one by one",
+                field=field,
+                remedy="leave it out, or send the job to a model that llama.cpp runs",
+            )
 
 
 def _schema_form(schema: Any, spelling: Spelling, dialect: str, *, chat: bool) -> dict[str, Any]:

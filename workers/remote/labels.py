@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from workers.engine.completion import TokenLogprob
@@ -44,10 +44,10 @@ def label_of(text: str, labels: Sequence[str], *, document: bool) -> str | None:
     return label if isinstance(label, str) and label in labels else None
 
 
-def label_probabilities(
+def label_logprobs(
     text: str, tokens: Sequence[TokenLogprob], labels: Sequence[str], *, document: bool
 ) -> dict[str, float] | None:
-    """The chance of each label, from the alternatives at the one token where the labels part.
+    """The log-probability of each label, from the alternatives at the one token where the labels part.
 
     None unless every label begins there with a token of its own that is among the alternatives: chances
     over a part of the labels would look like certainty.
@@ -68,10 +68,17 @@ def label_probabilities(
             return None
         for at in matches:
             found[at] += math.exp(logprob)
-    total = sum(found.values())
     if not all(found.values()):
         return None
-    return {label: found[at] / total for at, label in enumerate(labels)}
+    return {label: math.log(found[at]) for at, label in enumerate(labels)}
+
+
+def chances_of(logprobs: Mapping[str, float], temperature: float) -> dict[str, float]:
+    """The chances of labels, softened (temperature above 1) or sharpened, summing to one."""
+    peak = max(logprobs.values())
+    weights = {label: math.exp((value - peak) / temperature) for label, value in logprobs.items()}
+    total = sum(weights.values())
+    return {label: weight / total for label, weight in weights.items()}
 
 
 def _begins(label: str, rest: str, *, document: bool) -> bool:

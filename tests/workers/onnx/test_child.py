@@ -1,5 +1,6 @@
 """The classifier's child process over its socket."""
 
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,14 @@ def test_choices_are_probabilities_over_what_was_asked(child: Child) -> None:
     assert every["choice"] == every["text"] == "soldering"
     assert set(every["choice_probabilities"]) == set(LABELS)
     assert set(two["choice_probabilities"]) == {"none", "placement"}
+    child.submit(
+        "soft", "bridge at board", output={"type": "choices", "choices": list(LABELS), "temperature": 3}
+    )
+    soft = child.done("soft")
+    assert soft["choice_probabilities"]["soldering"] < every["choice_probabilities"]["soldering"]
+    assert soft["choice_logprobs"] == every["choice_logprobs"]
+    for label, chance in every["choice_probabilities"].items():
+        assert math.exp(every["choice_logprobs"][label]) == pytest.approx(chance)
     for completion in (every, two):
         assert sum(completion["choice_probabilities"].values()) == pytest.approx(1)
         assert completion["finish_reason"] == "choice"
@@ -74,6 +83,11 @@ def test_jobs_that_come_together_share_runs(child: Child) -> None:
     [
         ({"output": {"type": "json_schema", "schema": {}}}, "request_invalid", "output.type"),
         ({"output": {"type": "choices", "choices": ["none", "rust"]}}, "choices_invalid", "output.choices"),
+        (
+            {"output": {"type": "choices", "choices": ["none", "soldering"], "prior": "content_free"}},
+            "choices_invalid",
+            "output.prior",
+        ),
         ({"messages": [{"role": "system", "content": "x"}]}, "prompt_empty", "messages"),
         ({"deadline": time.time() - 1}, "deadline_exceeded", None),
         ({"priority": 99}, "request_invalid", "priority"),

@@ -102,6 +102,10 @@ def test_choices_by_grammar_or_by_document() -> None:
     with pytest.raises(EngineError) as caught:
         ask(output=output, prompt="raw")
     assert caught.value.code == "choices_invalid"
+    for key, value in (("prior", "content_free"), ("length_normalization", "mean")):
+        with pytest.raises(EngineError) as caught:
+            ask(output=output | {key: value})
+        assert caught.value.field == f"output.{key}"
 
 
 def test_a_raw_prompt_goes_to_completions() -> None:

@@ -217,6 +217,7 @@ def test_choices_have_probabilities_where_every_label_has_a_token(scripted: Scri
     completion = ask(scripted.url, request, dialect="compatible")
     assert (completion["choice"], completion["finish_reason"]) == ("pass", "choice")
     assert completion["choice_probabilities"] == pytest.approx({"fail": 0.1, "pass": 0.9}, abs=1e-3)
+    assert completion["choice_logprobs"] == pytest.approx({"fail": -2.3026, "pass": -0.1054})
     scripted.script[0] = chat('{"choice": "maybe"}')
     assert ask(scripted.url, request, dialect="compatible")["code"] == "choices_invalid"
 

@@ -4,7 +4,7 @@ import pytest
 
 from workers.engine.completion import TokenLogprob
 from workers.engine.grammar import check_grammar
-from workers.remote.labels import label_of, label_probabilities, labels_grammar
+from workers.remote.labels import chances_of, label_logprobs, label_of, labels_grammar
 
 
 def token(text: str, **top: float) -> TokenLogprob:
@@ -27,14 +27,16 @@ def test_the_label_is_read_in_both_forms() -> None:
 
 def test_chances_are_those_of_the_token_where_labels_part() -> None:
     first = token("pass", **{"pass": 0.6, "fail": 0.2, "Fail": 0.1})
-    found = label_probabilities("pass", [first], ["pass", "fail"], document=False)
-    assert found == pytest.approx({"pass": 0.75, "fail": 0.25})
+    found = label_logprobs("pass", [first], ["pass", "fail"], document=False)
+    assert found == pytest.approx({"pass": math.log(0.6), "fail": math.log(0.2)})
+    assert chances_of(found, 1.0) == pytest.approx({"pass": 0.75, "fail": 0.25})
+    assert chances_of(found, 2.0)["pass"] == pytest.approx(3**0.5 / (1 + 3**0.5))
 
 
 def test_in_a_document_the_token_may_hold_what_stands_before_and_behind() -> None:
     tokens = [token('{"choice":'), token(' "fa', **{' "fa': 0.3, ' "pass"': 0.5, ' "p': 0.1}), token('il"}')]
-    found = label_probabilities('{"choice": "fail"}', tokens, ["pass", "fail"], document=True)
-    assert found == pytest.approx({"pass": 0.6 / 0.9, "fail": 0.3 / 0.9})
+    found = label_logprobs('{"choice": "fail"}', tokens, ["pass", "fail"], document=True)
+    assert found == pytest.approx({"pass": math.log(0.6), "fail": math.log(0.3)})
 
 
 @pytest.mark.parametrize(
@@ -48,12 +50,12 @@ def test_in_a_document_the_token_may_hold_what_stands_before_and_behind() -> Non
 )
 def test_else_there_are_none(text: str, tokens: list[TokenLogprob], why: str) -> None:
     labels = ["pass", "fail", "patch"] if "alike" in why else ["pass", "fail"]
-    assert label_probabilities(text, tokens, labels, document=False) is None, why
+    assert label_logprobs(text, tokens, labels, document=False) is None, why
 
 
 def test_a_label_that_begins_another_has_no_token_of_its_own() -> None:
     first = token("no", **{"no": 0.6, "not": 0.3})
-    assert label_probabilities("no", [first], ["no", "not"], document=False) is None
+    assert label_logprobs("no", [first], ["no", "not"], document=False) is None
 
 
 def test_any_label_can_stand_in_a_grammar() -> None:
