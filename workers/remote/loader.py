@@ -14,7 +14,8 @@ import openai
 from batchyard.entry import OpenaiEntry
 from workers.engine.errors import EngineError
 from workers.port.settings import read_entry
-from workers.remote.backend import Chances, RemoteBackend
+from workers.remote.asker import Asker, Chances
+from workers.remote.backend import RemoteBackend
 from workers.remote.breaker import Breaker
 from workers.remote.endpoint import Endpoint, read_secret
 from workers.remote.faults import Fault
@@ -41,7 +42,8 @@ async def load(frame: Any, environ: Mapping[str, str], chances: Chances = DEFAUL
     except EngineError:
         await endpoint.close()
         raise
-    return RemoteBackend(entry, endpoint, breaker, f"openai {openai.__version__}", chances)
+    asker = Asker(entry, endpoint, breaker, chances)
+    return RemoteBackend(entry, asker, f"openai {openai.__version__}")
 
 
 async def _look(entry: OpenaiEntry, endpoint: Endpoint, breaker: Breaker, now: float) -> None:

@@ -11,7 +11,8 @@ from tests.workers.child import ENDS, Child
 from tests.workers.endpoints import KEY, entry
 from tests.workers.remote.scripted import ScriptedServer
 from workers.port.desk import Desk
-from workers.remote.backend import Chances, RemoteBackend
+from workers.remote.asker import Chances
+from workers.remote.backend import RemoteBackend
 from workers.remote.loader import load
 
 
