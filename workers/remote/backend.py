@@ -16,6 +16,7 @@ from workers.engine.errors import CHOICES_INVALID, EngineError
 from workers.engine.request import ChoicesOutput, EngineRequest, SchemaOutput
 from workers.remote.asker import Asker
 from workers.remote.breaker import State
+from workers.remote.certainty import confidence_of
 from workers.remote.compose import Question, compose
 from workers.remote.labels import chances_of, label_logprobs, label_of
 from workers.remote.reply import Reply
@@ -100,7 +101,7 @@ class RemoteBackend:
             provenance=provenance,
             parsed=_parsed(request, reply),
             logprobs=_logprobs(reply, request.sampling.logprobs),
-            confidence=Confidence.of(token.probability for token in reply.tokens or ()),
+            confidence=confidence_of(reply.tokens or (), structured=isinstance(request.output, SchemaOutput)),
         )
 
     def _choice(

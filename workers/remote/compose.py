@@ -29,6 +29,7 @@ from workers.engine.request import (
 )
 from workers.engine.schema import compile_schema
 from workers.engine.schema_check import check_schema
+from workers.remote.certainty import FOR_MARGIN
 from workers.remote.dialect import SPELLINGS, Spelling
 from workers.remote.labels import labels_grammar, labels_schema
 
@@ -116,9 +117,10 @@ def _logprobs(request: EngineRequest, entry: OpenaiEntry, *, chat: bool) -> dict
                 remedy="leave logprobs out, or set logprobs: true for the model if its endpoint has them",
             )
         return {}
-    count = TOP_OF_CHOICES if isinstance(request.output, ChoicesOutput) else wanted or 0
-    # the older API has one number for both, and takes 0 for none
-    return {"logprobs": True, "top_logprobs": count} if chat else {"logprobs": max(1, count)}
+    choices = isinstance(request.output, ChoicesOutput)
+    count = TOP_OF_CHOICES if choices else max(FOR_MARGIN, wanted or 0)
+    # the older API has one number for both
+    return {"logprobs": True, "top_logprobs": count} if chat else {"logprobs": count}
 
 
 def _options(sampling: Sampling, spelling: Spelling, dialect: str) -> dict[str, Any]:

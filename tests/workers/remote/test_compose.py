@@ -33,7 +33,7 @@ def test_plain_chat_with_openais_names() -> None:
     assert question.chat
     assert question.body == {
         "model": "x", "messages": MESSAGES, "max_tokens": 9, "temperature": 0.5, "top_p": 0.95, "seed": 11,
-        "stop": ["\n"], "presence_penalty": 1.0, "logprobs": True, "top_logprobs": 0,
+        "stop": ["\n"], "presence_penalty": 1.0, "logprobs": True, "top_logprobs": 2,
     }  # fmt: skip
     assert question.extra == {}
     assert question.seed == 11
