@@ -1,6 +1,6 @@
 """How sure an endpoint's model was of a text, from the log-probabilities that came with it. Pure.
 
-The endpoint does not say which tokens its schema forced, so other than in the engine those in values all count.
+The endpoint does not say which tokens its schema forced, so unlike in the engine all those in values count.
 """
 
 from __future__ import annotations
