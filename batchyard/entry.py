@@ -71,6 +71,7 @@ class OpenaiEntry(ServedModel):
     logprobs: Annotated[
         bool, Field(description="Ask for log-probabilities, for confidence and choices; false where refused.")
     ] = True
+    images: Annotated[bool, Field(description="The model sees images; they go to it as data URLs.")] = False
     drop_params: Annotated[
         tuple[Literal["temperature", "top_p", "presence_penalty", "frequency_penalty", "seed", "stop"], ...],
         Field(description="Sampling options never sent, where the endpoint refuses them."),

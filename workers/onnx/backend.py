@@ -14,10 +14,17 @@ import numpy as np
 
 from batchyard.entry import OnnxEntry
 from workers.engine.completion import Completion, Confidence, Provenance, Timings, Usage
-from workers.engine.errors import CHOICES_INVALID, DECODE_FAILED, PROMPT_EMPTY, REQUEST_INVALID, EngineError
+from workers.engine.errors import (
+    CHOICES_INVALID,
+    DECODE_FAILED,
+    PROMPT_EMPTY,
+    REQUEST_INVALID,
+    EngineError,
+)
 from workers.engine.request import ChoicesOutput, EngineRequest, TextOutput
 from workers.onnx.batcher import Batcher
 from workers.onnx.classifier import RUNTIME_ERRORS, Classifier, Encoded, Logits
+from workers.port.images import ImageSource
 
 CHOICE: Final = "choice"
 
@@ -43,6 +50,11 @@ class OnnxBackend:
         return self._entry.n_slots
 
     @property
+    def sees(self) -> bool:
+        """It reads texts."""
+        return False
+
+    @property
     def info(self) -> dict[str, Any]:
         """What the model and the library are, for the `ready` frame."""
         return {
@@ -63,7 +75,7 @@ class OnnxBackend:
         """Wait for the run under way."""
         await self._batcher.close()
 
-    async def answer(self, request: EngineRequest, waited: float) -> Completion:
+    async def answer(self, request: EngineRequest, waited: float, images: ImageSource) -> Completion:
         """The completion of a request. Raises EngineError."""
         began = time.monotonic()
         wanted = wanted_labels(request, self._classifier.labels)

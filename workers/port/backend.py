@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from workers.engine.completion import Completion
 from workers.engine.request import EngineRequest
+from workers.port.images import ImageSource
 
 
 class Backend(Protocol):
@@ -24,11 +25,16 @@ class Backend(Protocol):
         """How many requests it wants to be given at once now: `n_slots` where nothing is wrong."""
 
     @property
+    def sees(self) -> bool:
+        """Whether requests may have images."""
+
+    @property
     def info(self) -> dict[str, Any]:
         """What the model and the library are."""
 
-    async def answer(self, request: EngineRequest, waited: float) -> Completion:
-        """The completion of a request that `waited` seconds for its slot. Cancelling it ends the work.
+    async def answer(self, request: EngineRequest, waited: float, images: ImageSource) -> Completion:
+        """The completion of a request that `waited` seconds for its slot, its images to be had from `images`.
+        Cancelling it ends the work.
 
         Raises:
             EngineError: that request's own failure.

@@ -16,6 +16,7 @@ from workers.engine.completion import Completion
 from workers.engine.errors import CANCELLED, DEADLINE_EXCEEDED, REQUEST_INVALID, EngineError
 from workers.engine.request import EngineRequest
 from workers.port.backend import Backend
+from workers.port.images import ImageSource
 from workers.port.slots import Slots
 
 Event = dict[str, Any]
@@ -25,8 +26,8 @@ log = logging.getLogger(__name__)
 
 
 class Desk:
-    """The requests of one backend. `emit` takes the port's events: started, done, failed, rejected, and
-    capacity where the backend's has changed.
+    """The requests of one backend. `emit` takes the port's events: started, done, failed, rejected,
+    need_image, and capacity where the backend's has changed.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Desk:
         self._emit = emit
         self._wall = wall
         self._slots = Slots(backend.n_slots)
+        self.images = ImageSource(emit)
         self._inside: dict[str, asyncio.Task[Completion]] = {}
         self._done = 0
         self._failed = 0
@@ -54,7 +56,7 @@ class Desk:
             self._emit({"op": "rejected", "id": name, "error": why.to_frame()})
             return
         try:
-            request = EngineRequest.parse(frame)
+            request = EngineRequest.parse(frame, images=self._backend.sees)
         except EngineError as error:
             self._fail(name, error)
             return
@@ -95,7 +97,7 @@ class Desk:
         try:
             async with asyncio.timeout(left) as limit, self._slots.one(request.priority):
                 self._emit({"op": "started", "id": request.id})
-                return await self._backend.answer(request, time.monotonic() - began)
+                return await self._backend.answer(request, time.monotonic() - began, self.images)
         except TimeoutError:
             if not limit.expired():
                 raise

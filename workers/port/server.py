@@ -104,6 +104,8 @@ def _handle(peer: Peer, desk: Desk, message: dict[str, Any]) -> None:
     operation = message.get("op")
     if operation == "submit":
         desk.submit(message.get("request"))
+    elif operation == "image":
+        desk.images.take(message)
     elif operation == "cancel":
         desk.cancel(str(message.get("id")))
     elif operation == "stats":

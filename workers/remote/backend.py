@@ -5,6 +5,7 @@ It knows neither the port's socket nor the SDK.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from typing import Any, Final
@@ -14,6 +15,7 @@ from workers.engine.completion import Completion, Confidence, Provenance, Timing
 from workers.engine.document import read_document
 from workers.engine.errors import CHOICES_INVALID, EngineError
 from workers.engine.request import ChoicesOutput, EngineRequest, SchemaOutput
+from workers.port.images import ImageSource
 from workers.remote.asker import Asker
 from workers.remote.breaker import State
 from workers.remote.certainty import confidence_of
@@ -46,6 +48,11 @@ class RemoteBackend:
         return self._entry.n_slots if self._asker.state is State.CLOSED else 1
 
     @property
+    def sees(self) -> bool:
+        """Whether the entry says that the endpoint's model does."""
+        return self._entry.images
+
+    @property
     def info(self) -> dict[str, Any]:
         """What answers, for the `ready` frame."""
         return {
@@ -66,16 +73,23 @@ class RemoteBackend:
         """Close all connections."""
         await self._asker.close()
 
-    async def answer(self, request: EngineRequest, waited: float) -> Completion:
+    async def answer(self, request: EngineRequest, waited: float, images: ImageSource) -> Completion:
         """The completion of a request. Raises EngineError."""
-        question = compose(request, self._entry, secrets.randbits(31))
         began = time.monotonic()
+        files = await self._files(request, images)
+        question = compose(request, self._entry, secrets.randbits(31), files)
         reply, seconds = await self._asker.ask(question, request.deadline)
         total = waited + time.monotonic() - began
         timings = Timings(
             wait_s=total - seconds, prefill_s=0.0, decode_s=seconds, total_s=total, mean_batch=0.0, steps=0
         )
         return self._completion(request, question, reply, timings)
+
+    async def _files(self, request: EngineRequest, images: ImageSource) -> dict[str, bytes]:
+        """The files of a request's images, by hash."""
+        hashes = {image.sha256 for image in request.images}
+        files = await asyncio.gather(*(images.get(sha256) for sha256 in hashes))
+        return dict(zip(hashes, files, strict=True))
 
     def _completion(
         self, request: EngineRequest, question: Question, reply: Reply, timings: Timings

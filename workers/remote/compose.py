@@ -5,9 +5,12 @@ It knows no HTTP and no answer.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
 
 from batchyard.entry import OpenaiEntry
@@ -23,6 +26,7 @@ from workers.engine.request import (
     ChoicesOutput,
     EngineRequest,
     GrammarOutput,
+    Message,
     Sampling,
     SchemaOutput,
     TextOutput,
@@ -35,6 +39,7 @@ from workers.remote.labels import labels_grammar, labels_schema
 
 TOP_OF_CHOICES: Final = 20
 """Alternatives a token that OpenAI's API reports at most."""
+NO_IMAGES: Final[Mapping[str, bytes]] = MappingProxyType({})
 _ENVELOPE_TOKENS: Final = 32
 _NEUTRAL: Final[dict[str, float]] = {"top_k": 0, "min_p": 0.0, "typical_p": 1.0, "repeat_penalty": 1.0}
 """The values with which an option does nothing, so that leaving it out says the same."""
@@ -54,8 +59,10 @@ class Question:
     document: bool = False
 
 
-def compose(request: EngineRequest, entry: OpenaiEntry, drawn_seed: int) -> Question:
-    """The call for a request; `drawn_seed` stands in where it has no seed.
+def compose(
+    request: EngineRequest, entry: OpenaiEntry, drawn_seed: int, images: Mapping[str, bytes] = NO_IMAGES
+) -> Question:
+    """The call for a request; `drawn_seed` stands in where it has no seed. `images` are files by hash.
 
     Raises:
         EngineError: request_invalid, schema_invalid, grammar_invalid, choices_invalid.
@@ -64,7 +71,7 @@ def compose(request: EngineRequest, entry: OpenaiEntry, drawn_seed: int) -> Ques
     chat = request.messages is not None
     prompt: Any = request.prompt
     if request.messages is not None:
-        prompt = [{"role": one.role, "content": one.content} for one in request.messages]
+        prompt = [{"role": one.role, "content": _content(one, images)} for one in request.messages]
     body: dict[str, Any] = {"model": entry.model, "messages" if chat else "prompt": prompt}
     body |= _sampling(request, entry, drawn_seed)
     body[spelling.max_tokens if chat else "max_tokens"] = _max_tokens(request)
@@ -75,6 +82,29 @@ def compose(request: EngineRequest, entry: OpenaiEntry, drawn_seed: int) -> Ques
     extra |= {key: value for key, value in form.items() if key != "response_format"}
     body |= {key: value for key, value in form.items() if key == "response_format"}
     return Question(chat, body, extra, _digest(prompt), body.get("seed"), document)
+
+
+def _content(message: Message, images: Mapping[str, bytes]) -> str | list[dict[str, Any]]:
+    """A message's text, or its texts and images in their order, the images as data URLs."""
+    if not message.images:
+        return message.content
+    parts: list[dict[str, Any]] = []
+    at = 0
+    for image in message.images:
+        parts += _text_part(message.content[at : image.at])
+        parts.append({"type": "image_url", "image_url": {"url": _data_url(images[image.sha256])}})
+        at = image.at
+    return parts + _text_part(message.content[at:])
+
+
+def _text_part(text: str) -> list[dict[str, Any]]:
+    return [{"type": "text", "text": text}] if text else []
+
+
+def _data_url(file: bytes) -> str:
+    # the yard takes in PNG and JPEG alone
+    kind = "png" if file.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(file).decode('ascii')}"
 
 
 def _digest(prompt: Any) -> str:

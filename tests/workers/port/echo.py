@@ -6,6 +6,7 @@ from typing import Any
 
 from workers.engine.completion import Completion, Provenance, Timings, Usage
 from workers.engine.request import EngineRequest
+from workers.port.images import ImageSource
 
 
 class Echo:
@@ -14,6 +15,7 @@ class Echo:
     def __init__(self, n_slots: int = 2) -> None:
         self.n_slots = n_slots
         self.capacity = n_slots
+        self.sees = True
         self.info: dict[str, Any] = {"n_slots": n_slots}
         self.closed = False
 
@@ -23,8 +25,10 @@ class Echo:
     async def close(self) -> None:
         self.closed = True
 
-    async def answer(self, request: EngineRequest, waited: float) -> Completion:
+    async def answer(self, request: EngineRequest, waited: float, images: ImageSource) -> Completion:
         text = request.prompt or ""
+        if text.startswith("image "):
+            text = str(await images.get(text.removeprefix("image ")))
         if text == "hang":
             await asyncio.Event().wait()
         if text == "break":

@@ -95,6 +95,26 @@ def test_an_id_that_is_inside_is_rejected_and_a_wrong_request_fails() -> None:
     asyncio.run(go())
 
 
+def test_an_image_is_asked_for_once_by_all_who_wait_for_it() -> None:
+    async def go() -> None:
+        bench = Bench(n_slots=3)
+        for name in "abc":
+            bench.submit(name, "image 77")
+        assert (await bench.next())[0] == "need_image"
+        bench.desk.cancel("a")
+        assert await bench.next() == ("failed", "a", "cancelled")
+        bench.desk.images.take({"op": "image", "sha256": "77", "data": "cG5n"})
+        assert {await bench.next(), await bench.next()} == {("done", "b", None), ("done", "c", None)}
+        bench.desk.images.take({"op": "image", "sha256": "77", "data": "cG5n"})  # nobody waits for it
+        for answer, code in [({"error": {"code": "image_missing"}}, "image_missing"), ({}, "image_corrupt")]:
+            bench.submit("d", "image 78")
+            assert (await bench.next())[0] == "need_image"
+            bench.desk.images.take({"op": "image", "sha256": "78"} | answer)
+            assert await bench.next() == ("failed", "d", code)
+
+    asyncio.run(go())
+
+
 def test_a_changed_capacity_is_told_once() -> None:
     async def go() -> None:
         bench = Bench()

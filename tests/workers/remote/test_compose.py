@@ -118,6 +118,26 @@ def test_a_raw_prompt_goes_to_completions() -> None:
     )
 
 
+def test_images_stand_where_they_were_as_data_urls() -> None:
+    hashes = ["a" * 64, "b" * 64]
+    content = [
+        {"type": "image", "sha256": hashes[0]},
+        {"type": "text", "text": "before "},
+        {"type": "text", "text": "between"},
+        {"type": "image", "sha256": hashes[1]},
+    ]
+    request = EngineRequest.parse(
+        {"id": "a", "messages": [{"role": "user", "content": content}]}, images=True
+    )
+    files = {hashes[0]: b"\x89PNG\r\n", hashes[1]: b"\xff\xd8"}
+    [message] = compose(request, entry("openai", images=True), 1, files).body["messages"]
+    kinds = [part["type"] for part in message["content"]]
+    urls = [part["image_url"]["url"] for part in message["content"] if part["type"] == "image_url"]
+    assert kinds == ["image_url", "text", "image_url"]
+    assert message["content"][1]["text"] == "before between"
+    assert urls == ["data:image/png;base64,iVBORw0K", "data:image/jpeg;base64,/9g="]
+
+
 def test_the_prompts_digest_is_of_what_is_sent() -> None:
     assert ask().prompt_sha256 == ask("vllm", sampling={"temperature": 0}).prompt_sha256
     assert ask().prompt_sha256 != ask(prompt="板").prompt_sha256

@@ -1,6 +1,7 @@
 """Against a server that says what it is told: what is asked again, opens the breaker, is passed on."""
 
 import asyncio
+import base64
 import json
 import logging
 import time
@@ -217,6 +218,26 @@ def test_choices_have_probabilities_where_every_label_has_a_token(scripted: Scri
     assert completion["choice_logprobs"] == pytest.approx({"fail": -2.3026, "pass": -0.1054})
     scripted.script[0] = chat('{"choice": "maybe"}')
     assert ask(scripted.url, request, dialect="compatible")["code"] == "choices_invalid"
+
+
+def test_an_image_is_asked_for_and_goes_as_a_data_url_where_the_model_sees(scripted: ScriptedServer) -> None:
+    part = {"type": "image", "sha256": "a" * 64}
+    messages = [{"role": "user", "content": [{"type": "text", "text": "What is it?"}, part]}]
+
+    async def go() -> None:
+        async with inside(scripted.url, images=True) as one:
+            one.submit("a", messages=messages)
+            while (event := await one.events.get())["op"] != "need_image":
+                assert event["op"] == "started"
+            assert event["sha256"] == "a" * 64
+            data = base64.b64encode(b"\x89PNG").decode()
+            one.desk.images.take({"op": "image", "sha256": "a" * 64, "data": data})
+            assert (await one.end())["op"] == "done"
+
+    asyncio.run(go())
+    [(_, _, body)] = scripted.calls
+    assert body["messages"][0]["content"][1]["image_url"]["url"] == "data:image/png;base64,iVBORw=="
+    assert ask(scripted.url, {"messages": messages})["code"] == "images_not_supported"
 
 
 def test_ids_slots_and_priorities(scripted: ScriptedServer) -> None:
