@@ -5,7 +5,6 @@ clients are this process, and its processor time is part of the result: it is ta
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from typing import Any
 import psutil
 
 from benchmarks import peer_servers
-from benchmarks.engine_client import completions, engine_child
+from benchmarks.engine_client import completions, engine_child, setting
 from benchmarks.http_load import Address, ask_all
 from benchmarks.mix import Ask
 from benchmarks.peer_servers import Reply, Serving
@@ -179,7 +178,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--python", type=Path, help="an interpreter that has what that script imports")
     parser.add_argument("--n-batch", type=int, default=512, help="our engine's budget of rows a step")
     parser.add_argument(
-        "--engine-setting", action="append", default=[], metavar="NAME=JSON", help="more of our engine's"
+        "--engine-setting",
+        type=setting,
+        action="append",
+        default=[],
+        metavar="NAME=JSON",
+        help="one more of our engine's",
     )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
@@ -188,11 +192,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def field_of(options: argparse.Namespace) -> Field:
-    """Who takes part, from the options of `add_options`. Raises ValueError for a setting that is no JSON."""
-    settings = {}
-    for text in options.engine_setting:
-        name, _, value = text.partition("=")
-        settings[name] = json.loads(value)
+    """Who takes part, from the options of `add_options`."""
+    settings = dict(options.engine_setting)
     return Field(options.llama_server, options.python_server, options.python, options.n_batch, settings)
 
 

@@ -3,6 +3,7 @@
 This is the engine as a worker runs it, socket and JSON included, without Celery, Redis and the router.
 """
 
+import json
 import select
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,6 +18,14 @@ from workers.engine_process import EngineProcess
 ANSWER_SECONDS = 600.0
 LOAD_SECONDS = 900.0
 Frame = dict[str, Any]
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """A setting of the engine from a command line, `NAME=JSON`. Raises ValueError where it is none."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"{text!r} is not NAME=JSON, such as kv_unified=true")
+    return name, json.loads(value)
 
 
 @contextmanager

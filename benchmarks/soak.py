@@ -24,7 +24,7 @@ from typing import Any
 
 from batchyard.errors import YardError
 from benchmarks.batched_equals_single import parting
-from benchmarks.engine_client import Frame, completions, engine_child, frames, stats
+from benchmarks.engine_client import Frame, completions, engine_child, frames, setting, stats
 from benchmarks.machine import this_machine
 from benchmarks.shapes import STARTER
 from benchmarks.submit_rate import resident_bytes
@@ -208,8 +208,9 @@ def body_of(checks: list[Check], tally: Tally, wrong: list[str]) -> str:
 def soak(options: argparse.Namespace) -> tuple[list[Check], Tally, list[str], dict[str, Any]]:
     """Run it all."""
     with engine_child(
-        options.model, slots=options.slots, n_ctx=N_CTX, threads=options.threads, n_batch=256
-    ) as engine:
+        options.model, slots=options.slots, n_ctx=N_CTX, threads=options.threads, n_batch=256,
+        more=dict(options.engine_setting),
+    ) as engine:  # fmt: skip
         run = Soak(engine, TEXT_KINDS, options.slots, options.seed)
         run.run(options.warm_up)
         start, before = stats(engine), resident_bytes(process=engine.pid)
@@ -236,6 +237,10 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--allowed-growth", type=float, default=8.0, help="megabytes of resident memory")
     parser.add_argument("--margin", type=float, default=0.1, help="widest margin that rounding may explain")
+    parser.add_argument(
+        "--engine-setting", type=setting, action="append", default=[], metavar="NAME=JSON",
+        help="one more of the engine's, such as kv_unified=true",
+    )  # fmt: skip
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     machine = this_machine()

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from batchyard.catalogue import load_catalogue
+from batchyard.errors import EngineLost
 from benchmarks import agreement, choices_vs_text, contenders, interactive, peers, queue_cost, shared_prefix
 from benchmarks.contenders import LLAMA_SERVER, OURS, Field, Run
-from benchmarks.engine_client import completions, engine_child
+from benchmarks.engine_client import completions, engine_child, setting
 from benchmarks.mix import mixed, token_counter
 from benchmarks.peer_servers import Lockstep, Serving
 from benchmarks.shapes import STARTER
@@ -120,10 +121,14 @@ def test_the_cost_of_the_queue_is_a_share_of_the_engine() -> None:
 
 
 def test_a_refused_request_ends_the_comparison() -> None:
-    from batchyard.errors import EngineLost
-
     with (
         engine_child(STARTER, slots=1, n_ctx=256, threads=1) as engine,
         pytest.raises(EngineLost, match="bad"),
     ):
         completions(engine, [{"id": "bad", "prompt": "x", "priority": 77}], 1)
+
+
+def test_a_setting_is_a_name_and_json() -> None:
+    assert setting("kv_unified=true") == ("kv_unified", True)
+    with pytest.raises(ValueError, match="NAME=JSON"):
+        setting("kv_unified")
