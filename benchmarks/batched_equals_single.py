@@ -4,7 +4,7 @@
 
 Runs the engine as the workers run it, as a child process, without Redis. For each answer that differs it asks
 the single engine again with log-probabilities and shows the first token where the answers part and how close
-the two best tokens were there: a margin near zero means rounding (a batch's matrix products are summed in
+the two tokens were there: a margin near zero means rounding (a batch's matrix products are summed in
 another order), a large one would mean that one job's answer depends on its neighbours, which is a fault.
 Exit status 1 if any margin exceeds `--margin` (natural logarithm).
 """
@@ -30,11 +30,14 @@ from workers.gpu import choose_gpu, list_gpus
 from workers.requests import engine_request
 from workers.start import start_engine
 
+ALTERNATIVES = 100
+"""Of each token, to find the one that the other text went on with: all that the engine tells."""
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:
     """One prompt whose answer changed. `agreed` is the text before the answers part; `margin` the distance
-    between the single engine's two best log-probabilities there, None if it could not be found."""
+    between the two tokens' log-probabilities in the single engine there, None if it could not be found."""
 
     prompt: str
     single: str
@@ -78,13 +81,19 @@ def asked(
 
 
 def parting(single: Sequence[dict[str, Any]], batched: str) -> tuple[str, float | None]:
-    """Where a batched text leaves the tokens of the single one: the agreed text, and the margin between the
-    two best tokens there. `single` are the token log-probabilities, each with its `top` alternatives."""
+    """Where a batched text leaves the tokens of the single one: the agreed text, and how much likelier the
+    single one's token was there than the likeliest one that the batched text goes on with; None if none of
+    those is known. `single` are the token log-probabilities, each with its `top` alternatives.
+
+    Under a schema the likeliest token of all may be forbidden, so the two best do not decide."""
     agreed = ""
     for token in single:
         if not batched.startswith(agreed + token["token"]):
-            scores = sorted((other["logprob"] for other in token["top"]), reverse=True)
-            return agreed, scores[0] - scores[1] if len(scores) > 1 else None
+            scores = {other["token"]: other["logprob"] for other in token["top"]}
+            rest = batched[len(agreed) :]
+            others = [score for other, score in scores.items() if other and rest.startswith(other)]
+            own = scores.get(token["token"])
+            return agreed, abs(own - max(others)) if others and own is not None else None
         agreed += token["token"]
     return agreed, None  # the single answer ended here; the batched one goes on
 
@@ -113,7 +122,7 @@ def compare(setup: Setup, prompts: Sequence[str], slots: Sequence[int]) -> dict[
 
 
 def _explained(engine: EngineProcess, setup: Setup, prompt: str, single: str, batched: str) -> Difference:
-    (again,) = asked(engine, setup, [prompt], 1, logprobs=2)
+    (again,) = asked(engine, setup, [prompt], 1, logprobs=ALTERNATIVES)
     agreed, margin = parting(again["logprobs"] or [], batched)
     return Difference(prompt, single, batched, agreed, margin)
 
@@ -134,7 +143,7 @@ def body_of(found: dict[int, list[Difference]], jobs: int) -> str:
                 f"{slots} slots: {one.prompt}",
                 f"  one by one: {one.single}",
                 f"  batched:    {one.batched}",
-                f"  same up to: {one.agreed!r}; margin of the two best tokens there: {margin}",
+                f"  same up to: {one.agreed!r}; margin of the two tokens there: {margin}",
             ]
     return "\n".join(lines)
 

@@ -6,7 +6,7 @@ Long and short prompts, schemas, grammars, choices, urgent jobs, cancels, deadli
 and bursts (`traffic.py`), by a seed that replays them. After a warm-up of the same traffic the engine is
 drained and its resident memory read; after the minutes it is drained and read again. Then its counters must
 show every slot free and no cell in use but those of kept beginnings, a full house of jobs must still fit,
-and a sample of its answers must be what an engine with one slot answers: where a text differs, the two best
+and a sample of its answers must be what an engine with one slot answers: where a text differs, the two
 tokens must have been as good as tied (see `batched_equals_single`). Exit status 1 if any of it fails.
 """
 
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from batchyard.errors import YardError
-from benchmarks.batched_equals_single import parting
+from benchmarks.batched_equals_single import ALTERNATIVES, parting
 from benchmarks.engine_client import Frame, completions, engine_child, frames, setting, stats
 from benchmarks.machine import this_machine
 from benchmarks.shapes import STARTER
@@ -153,10 +153,10 @@ def same(answer: Frame, reference: Frame) -> bool:
 
 
 def _distance(single: EngineProcess, piece: Piece, answer: Frame) -> float | None:
-    """How far apart the two best tokens were where the texts part; None for choices, or if not found."""
+    """How far apart the two tokens were where the texts part; None for choices, or if not found."""
     if answer.get("choice_probabilities") is not None:
         return None
-    sampling = piece.request["sampling"] | {"logprobs": 2}
+    sampling = piece.request["sampling"] | {"logprobs": ALTERNATIVES}
     found = completions(single, [piece.request | {"sampling": sampling}], 1)
     (again,) = found.values()
     return parting(again["logprobs"] or [], answer["text"])[1]

@@ -128,6 +128,17 @@ def test_answers_part_at_the_first_token_that_differs() -> None:
     assert margin == pytest.approx(0.25)
 
 
+def test_what_a_schema_forbids_does_not_count_where_answers_part() -> None:
+    scores = {'","': -0.1, "none": -18.0, '"}': -18.04, '"': -20.0}
+    top = [{"token": token, "logprob": score} for token, score in scores.items()]
+    agreed, margin = parting([{"token": "none", "top": top}], '"}')
+    assert agreed == "" and margin == pytest.approx(0.04)
+
+
+def test_a_token_that_the_single_engine_did_not_think_of_has_no_margin() -> None:
+    assert parting(tokens(("{", "[", 9.0)), "<") == ("", None)
+
+
 def test_an_answer_that_only_goes_on_parts_at_its_end() -> None:
     assert parting(tokens(("{", "[", 9.0)), "{}") == ("{", None)
 
