@@ -214,6 +214,22 @@ def make_yard(load_tiny: Loader) -> Callable[..., Yard]:
     return make
 
 
+@pytest.fixture(params=["llava", "minicpmv", "gemma3"])
+def projector(request: Any) -> Path:
+    path: Path = request.getfixturevalue(request.param)
+    return path
+
+
+@pytest.fixture
+def make_seeing(make_yard: Callable[..., Yard], seeing_model: Path, projector: Path) -> Callable[..., Yard]:
+    """A yard that sees, with each kind of projector."""
+
+    def make(**settings: Any) -> Any:
+        return make_yard(**({"model_path": str(seeing_model), "mmproj_path": str(projector)} | settings))
+
+    return make
+
+
 def user(text: str) -> list[dict[str, Any]]:
     """One user message."""
     return [{"role": "user", "content": text}]

@@ -17,29 +17,6 @@ from llama_cpp import mtmd_cpp as m
 Make = Callable[..., Any]
 
 
-@pytest.fixture(params=["llava", "minicpmv", "gemma3"])
-def projector(request: Any) -> Path:
-    path: Path = request.getfixturevalue(request.param)
-    return path
-
-
-@pytest.fixture
-def make_seeing(make_yard: Make, seeing_model: Path, projector: Path) -> Make:
-    """A yard that sees, with each kind of projector."""
-
-    def make(**settings: Any) -> Any:
-        return make_yard(**({"model_path": str(seeing_model), "mmproj_path": str(projector)} | settings))
-
-    return make
-
-
-def look(*parts: Any, system: str | None = None) -> dict[str, Any]:
-    """A request about pictures and texts, in their order."""
-    content = [{"type": "text", "text": part} if isinstance(part, str) else part for part in parts]
-    messages = [{"role": "system", "content": system}] if system else []
-    return {"messages": [*messages, {"role": "user", "content": content}]}
-
-
 def text_of(yard: Any, name: str) -> str:
     assert name not in yard.failed, yard.failed[name]
     return str(yard.done[name]["text"])
@@ -51,9 +28,9 @@ def test_an_image_changes_the_answer_and_is_encoded_once(
 ) -> None:
     yard = make_seeing(kv_unified=unified)
     for name, seed in (("one", 1), ("same", 1), ("other", 2)):
-        yard.submit(name, **look("What is ", yard.show(vision.picture(seed)), "?"))
+        yard.submit(name, **vision.look("What is ", yard.show(vision.picture(seed)), "?"))
     yard.run()
-    yard.submit("again", **look("What is ", yard.show(vision.picture(1)), "?"))
+    yard.submit("again", **vision.look("What is ", yard.show(vision.picture(1)), "?"))
     yard.run()
     assert text_of(yard, "one") == text_of(yard, "same") == text_of(yard, "again") != text_of(yard, "other")
     assert len(yard.asked) == 2
@@ -65,12 +42,13 @@ def test_an_image_changes_the_answer_and_is_encoded_once(
 def test_images_and_texts_share_steps_and_answer_as_alone(
     make_seeing: Make, vision: Any, unified: bool
 ) -> None:
+    choices = {"type": "choices", "choices": ["pass", "fail", "of it"]}
     requests = {
-        "text": look("Board A17: bridge at U12."),
-        "image": look("What is this? ", "@1"),
-        "large": look("@2", " and ", "@1", " differ how?"),
-        "instructed": look("@1", "What?", system="You inspect boards and answer briefly, in English."),
-        "choice": look("@2", "Pass?") | {"output": {"type": "choices", "choices": ["pass", "fail", "of it"]}},
+        "text": vision.look("Board A17: bridge at U12."),
+        "image": vision.look("What is this? ", "@1"),
+        "large": vision.look("@2", " and ", "@1", " differ how?"),
+        "instructed": vision.look("@1", "What?", system="You inspect boards and answer briefly, in English."),
+        "choice": vision.look("@2", "Pass?") | {"output": choices},
     }
     pictures = {"@1": vision.picture(1), "@2": vision.picture(2, 100, 150)}
 
@@ -135,7 +113,7 @@ def test_an_answer_is_that_of_mtmd_s_own_evaluation(
     picture = vision.picture(5, *size)
     text = b"<|user|>\nWhat is <__media__>?<|end|>\n<|assistant|>\n"
     expected = with_mtmd(yard.engine._runtime, text, picture, 20)
-    yard.submit("ours", **look("What is ", yard.show(picture), "?"), sampling={"max_tokens": 20})
+    yard.submit("ours", **vision.look("What is ", yard.show(picture), "?"), sampling={"max_tokens": 20})
     yard.run()
     assert text_of(yard, "ours") == expected
 
@@ -144,8 +122,8 @@ def test_usage_counts_an_image_s_positions_and_provenance_names_its_encoder(
     make_yard: Make, llava: Path, vision: Any
 ) -> None:
     yard = make_yard(mmproj_path=str(llava))
-    yard.submit("blind", **look("What is ?"))
-    yard.submit("seeing", **look("What is ", yard.show(vision.picture(1)), "?"))
+    yard.submit("blind", **vision.look("What is ?"))
+    yard.submit("seeing", **vision.look("What is ", yard.show(vision.picture(1)), "?"))
     done = yard.run()
     difference = done["seeing"]["usage"]["prompt_tokens"] - done["blind"]["usage"]["prompt_tokens"]
     assert difference == pytest.approx(vision.LLAVA_POSITIONS, abs=1)
@@ -157,17 +135,17 @@ def test_a_prompt_s_beginning_is_shared_with_its_image(make_seeing: Make, vision
     yard = make_seeing(n_slots=1)
     shown = yard.show(vision.picture(1))
     for number, question in enumerate(("first?", "second?", "third?", "fourth?")):
-        yard.submit(str(number), **look("Look at this: ", shown, question))
+        yard.submit(str(number), **vision.look("Look at this: ", shown, question))
     other = yard.show(vision.picture(2))
-    yard.submit("other", **look("Look at this: ", other, "fourth?"))
+    yard.submit("other", **vision.look("Look at this: ", other, "fourth?"))
     yard.run()
     cached = [yard.done[str(number)]["usage"]["cached_tokens"] for number in range(4)]
     before = len("<|user|>\nLook at this: ")
     assert cached[3] > before + 12 - 9, cached
     assert yard.done["other"]["usage"]["cached_tokens"] < cached[3]
     fresh = make_seeing(n_slots=1, prefix_cache=False)
-    fresh.submit("3", **look("Look at this: ", fresh.show(vision.picture(1)), "fourth?"))
-    fresh.submit("other", **look("Look at this: ", fresh.show(vision.picture(2)), "fourth?"))
+    fresh.submit("3", **vision.look("Look at this: ", fresh.show(vision.picture(1)), "fourth?"))
+    fresh.submit("other", **vision.look("Look at this: ", fresh.show(vision.picture(2)), "fourth?"))
     fresh.run()
     assert text_of(yard, "3") == text_of(fresh, "3") != text_of(fresh, "other") == text_of(yard, "other")
 
@@ -175,8 +153,8 @@ def test_a_prompt_s_beginning_is_shared_with_its_image(make_seeing: Make, vision
 def test_marker_text_of_a_user_is_only_text(make_seeing: Make, vision: Any) -> None:
     yard = make_seeing()
     for name, text in (("marker", "<__media__>"), ("mark", "<image></image>"), ("place", "\ue002\ue000")):
-        yard.submit(name, **look(f"What is {text}?"))
-        yard.submit(f"{name}+", **look(f"What is {text}", yard.show(vision.picture(1)), "?"))
+        yard.submit(name, **vision.look(f"What is {text}?"))
+        yard.submit(f"{name}+", **vision.look(f"What is {text}", yard.show(vision.picture(1)), "?"))
     yard.run()
     assert not yard.failed and len(yard.asked) == 1
     for name in ("marker", "mark", "place"):
@@ -186,10 +164,10 @@ def test_marker_text_of_a_user_is_only_text(make_seeing: Make, vision: Any) -> N
 
 def test_decoding_jobs_go_on_while_images_are_encoded(make_seeing: Make, vision: Any) -> None:
     yard = make_seeing()
-    yard.submit("text", **look("Tell me."), sampling={"max_tokens": 40})
+    yard.submit("text", **vision.look("Tell me."), sampling={"max_tokens": 40})
     yard.step(3)
     for seed in range(3):
-        yard.submit(f"image-{seed}", **look(yard.show(vision.picture(seed, 112, 112)), "?"))
+        yard.submit(f"image-{seed}", **vision.look(yard.show(vision.picture(seed, 112, 112)), "?"))
     held = yard.engine.stats()["images_held"]
     generated = []
     while yard.engine.stats()["images_held"]:
@@ -209,8 +187,8 @@ def test_chunks_may_end_anywhere(make_seeing: Make, vision: Any, n_batch: int) -
         yard = make_seeing(n_batch=size, prefix_cache=False)
         shown = (yard.show(vision.picture(1, 112, 56)), yard.show(vision.picture(2)))
         parts = iter(shown)
-        yard.submit("a", **look(*(next(parts) if part == "@" else part for part in request)))
-        yard.submit("b", **look("Hello."))
+        yard.submit("a", **vision.look(*(next(parts) if part == "@" else part for part in request)))
+        yard.submit("b", **vision.look("Hello."))
         yard.run()
         texts.append((text_of(yard, "a"), text_of(yard, "b")))
     assert texts[0] == texts[1]
@@ -248,8 +226,8 @@ def test_what_was_decoded_ahead_is_taken_out_where_the_rest_does_not_fit(
     for full in (False, True):
         yard = make_yard(mmproj_path=str(llava), kv_unified=True)
         fault = FullAfterImages(yard.engine._runtime.context) if full else None
-        yard.submit("a", **look("Is ", yard.show(vision.picture(1)), "?"))
-        yard.submit("b", **look("Hello, what is on the board?"))
+        yard.submit("a", **vision.look("Is ", yard.show(vision.picture(1)), "?"))
+        yard.submit("b", **vision.look("Hello, what is on the board?"))
         yard.run()
         texts.append((text_of(yard, "a"), text_of(yard, "b")))
         if fault is not None:
@@ -262,13 +240,15 @@ def test_what_was_decoded_ahead_is_taken_out_where_the_rest_does_not_fit(
 def test_a_job_that_gave_way_comes_back_with_its_images(make_seeing: Make, vision: Any, cache: int) -> None:
     settings = {"n_slots": 2, "image_cache_bytes": cache, "kv_unified": True, "prefix_cache": False}
     alone = make_seeing(**settings)
-    alone.submit("batch", **look(alone.show(vision.picture(3)), "Tell me."), sampling={"max_tokens": 30})
+    asked = vision.look(alone.show(vision.picture(3)), "Tell me.") | {"sampling": {"max_tokens": 30}}
+    alone.submit("batch", **asked)
     alone.run()
     yard = make_seeing(**settings)
-    yard.submit("batch", **look(yard.show(vision.picture(3)), "Tell me."), sampling={"max_tokens": 30})
+    yard.show(vision.picture(3))
+    yard.submit("batch", **asked)
     yard.step(12)
     for number in range(2):
-        yard.submit(f"urgent-{number}", **look("Now!"), priority=0)
+        yard.submit(f"urgent-{number}", **vision.look("Now!"), priority=0)
     yard.run()
     assert yard.engine.stats()["retreats"] >= 1
     assert text_of(yard, "batch") == text_of(alone, "batch")
@@ -279,7 +259,7 @@ def test_no_image_outlives_its_cache_s_bound(make_yard: Make, llava: Path, visio
     one = vision.LLAVA_POSITIONS * (256 * 4 + 4)
     yard = make_yard(mmproj_path=str(llava), image_cache_bytes=2 * one)
     for seed in (1, 2, 3, 1):
-        yard.submit(str(len(yard.done)), **look(yard.show(vision.picture(seed)), "?"))
+        yard.submit(str(len(yard.done)), **vision.look(yard.show(vision.picture(seed)), "?"))
         yard.run()
     stats = yard.engine.stats()
     assert (stats["image_encodes"], stats["image_cache_bytes"]) == (4, 2 * one)
@@ -287,12 +267,12 @@ def test_no_image_outlives_its_cache_s_bound(make_yard: Make, llava: Path, visio
 
 def test_after_a_failed_decode_images_are_computed_again(make_yard: Make, llava: Path, vision: Any) -> None:
     alone = make_yard(mmproj_path=str(llava))
-    alone.submit("image", **look(alone.show(vision.picture(3)), "?"))
+    alone.submit("image", **vision.look(alone.show(vision.picture(3)), "?"))
     alone.run()
     yard = make_yard(mmproj_path=str(llava), prefix_cache=False)
     for name in ("image", "twin"):
-        yard.submit(name, **look(yard.show(vision.picture(3)), "?"))
-    yard.submit("text", **look("Hello."))
+        yard.submit(name, **vision.look(yard.show(vision.picture(3)), "?"))
+    yard.submit("text", **vision.look("Hello."))
     context = yard.engine._runtime.context
     decode, codes = context.decode_embeddings, iter([-3])
 
@@ -321,90 +301,3 @@ def test_a_prior_is_learned_with_the_pictures_of_the_examples(
     yard.run()
     assert sum(yard.done["a"]["choice_probabilities"].values()) == pytest.approx(1.0)
     assert yard.engine.stats()["image_encodes"] == 2
-
-
-# ---- what can be wrong -------------------------------------------------------------------------------------
-
-
-def test_a_broken_image_fails_its_job_alone(make_seeing: Make, vision: Any) -> None:
-    yard = make_seeing()
-    yard.submit("broken", **look("This: ", yard.show(vision.png_file(56, 56, b"not zlib"))))
-    yard.submit("strip", **look(yard.show(vision.picture(1, 1, 300))))
-    yard.submit("dot", **look(yard.show(vision.picture(1, 1, 1)), "?"))
-    yard.submit("text", **look("Hello."))
-    yard.run()
-    assert set(yard.done) == {"dot", "text"}
-    assert yard.failed["broken"]["code"] == "image_corrupt"
-    assert yard.failed["broken"]["field"] == "messages"
-    assert yard.failed["strip"]["code"] == "image_too_large"
-
-
-def test_more_positions_than_a_slot_has_are_named(make_yard: Make, llava: Path, vision: Any) -> None:
-    yard = make_yard(mmproj_path=str(llava), n_ctx=64)
-    shown = [yard.show(vision.picture(seed)) for seed in range(4)]
-    yard.submit("many", **look(*shown, "?"))
-    yard.submit("alone", **look(shown[0], "?"))
-    yard.run()
-    assert yard.failed["many"]["code"] == "prompt_too_long"
-    assert "(64 of images)" in yard.failed["many"]["message"]
-    assert "alone" in yard.done
-
-
-def test_an_image_larger_than_a_slot_is_not_even_encoded(make_yard: Make, llava: Path, vision: Any) -> None:
-    yard = make_yard(mmproj_path=str(llava), n_ctx=16)
-    yard.submit("large", **look(yard.show(vision.picture(1)), "?"))
-    yard.run()
-    assert yard.failed["large"]["code"] == "prompt_too_long"
-    assert yard.engine.stats()["image_encodes"] == 0
-
-
-def test_an_image_that_must_not_be_cut_has_to_fit_one_micro_batch(
-    make_yard: Make, gemma3: Path, vision: Any
-) -> None:
-    yard = make_yard(mmproj_path=str(gemma3), n_ubatch=8)
-    yard.submit("a", **look(yard.show(vision.picture(1)), "?"))
-    yard.run()
-    assert yard.failed["a"]["code"] == "image_too_large"
-    assert "n_ubatch" in yard.failed["a"]["remedy"]
-
-
-def test_a_template_must_write_images_once_and_text_behind_them(
-    make_yard: Make, llava: Path, vision: Any
-) -> None:
-    for template, why in (
-        ("{% for m in messages %}{{ m['role'] }}{% endfor %}", "made 0 of"),
-        ("{% for m in messages %}{{ m['content'] }}{{ m['content'] }}{% endfor %}", "made 2 of"),
-        ("{% for m in messages %}{{ m['content'] }}{% endfor %}", "nothing behind"),
-    ):
-        yard = make_yard(mmproj_path=str(llava), chat_format=template)
-        yard.submit("a", **look("x", yard.show(vision.picture(1))))
-        yard.run()
-        assert yard.failed["a"]["code"] == "template_failed" and why in yard.failed["a"]["message"]
-
-
-def test_who_waits_for_an_image_can_be_cancelled_expire_and_not_come_twice(
-    make_yard: Make, llava: Path
-) -> None:
-    now = [100.0]
-    yard = make_yard(mmproj_path=str(llava), wall=lambda: now[0])
-    part = {"type": "image", "sha256": "a" * 64}
-    yard.submit("cancelled", **look(part))
-    yard.submit("late", **look(part), deadline=200.0)
-    yard.submit("late", **look(part))
-    assert yard.engine.idle and yard.asked == ["a" * 64]
-    yard.cancel("cancelled")
-    now[0] = 201.0
-    yard.step()
-    assert yard.failed["cancelled"]["code"] == "cancelled"
-    assert yard.failed["late"]["code"] == "deadline_exceeded"
-    assert yard.engine.stats()["images_held"] == 0 and not yard.done
-
-
-def test_penalties_take_no_placeholder_for_a_token(make_seeing: Make, vision: Any) -> None:
-    yard = make_seeing()
-    sampling = {"repeat_penalty": 1.5, "presence_penalty": 0.5}
-    yard.submit("a", **look("x", yard.show(vision.picture(1)), "y"), sampling=sampling)
-    yard.run()
-    assert text_of(yard, "a")
-    counted = yard.engine._runtime.vocabulary.size
-    assert counted > 0 and np.isfinite(yard.done["a"]["confidence"]["min"])

@@ -26,6 +26,8 @@ class Album:
         self.calls.append("open")
         if data == b"bad":
             raise EngineError(IMAGE_CORRUPT, "damaged")
+        if data == b"odd":
+            raise MemoryError("too large")
         return Album.Picture(self, data[0])
 
     class Picture:
@@ -109,6 +111,16 @@ def test_a_missing_or_damaged_image_fails_those_who_wait_for_it_alone(desk: Imag
     assert isinstance(damaged, Failure) and damaged.held.request.id == "good"
     assert (damaged.error.code, damaged.error.field) == ("image_corrupt", "messages")
     assert desk.take(request("again", A), 2.0)[1] == [A]
+
+
+def test_whatever_goes_wrong_with_an_image_fails_its_jobs_alone(desk: ImageDesk) -> None:
+    desk.take(request("odd", A), 1.0)
+    desk.take(request("good", B), 1.0)
+    desk.receive(A, b"odd")
+    desk.receive(B, b"\x01")
+    failure, held = finish(desk)
+    assert isinstance(failure, Failure) and "MemoryError" in failure.error.message
+    assert isinstance(held, Held) and held.request.id == "good"
 
 
 def test_what_nobody_waits_for_any_more_is_not_decoded(desk: ImageDesk, album: Album) -> None:

@@ -110,6 +110,12 @@ def test_penalties_change_only_seen_tokens() -> None:
     assert sampler.penalise(row)[3] == 2.0 / 2 - 0.75
 
 
+def test_an_image_s_placeholders_are_no_tokens() -> None:
+    prompt = np.concatenate([[1], np.full(100, -7)]).astype(np.int32)
+    sampler = Sampler(Sampling(temperature=0.0, repeat_penalty=2.0), 0, prompt)
+    assert sampler.penalise(np.full(9, 4.0, np.float32)).tolist() == [4.0, 2.0] + [4.0] * 7
+
+
 def test_penalties_forget_after_sixty_four_tokens() -> None:
     sampler = Sampler(Sampling(temperature=0.0, repeat_penalty=2.0), 0, np.array([3], np.int32))
     row = np.array([1.0, 1.0, 1.0, 1.0], np.float32)

@@ -12,6 +12,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -179,3 +180,10 @@ def picture(seed: int, width: int = IMAGE_SIZE, height: int = IMAGE_SIZE) -> byt
     rows = np.arange(height) * 4 // height
     columns = np.arange(width) * 4 // width
     return png(blocks[rows][:, columns])
+
+
+def look(*parts: Any, system: str | None = None) -> dict[str, Any]:
+    """A request about pictures and texts, in their order."""
+    content = [{"type": "text", "text": part} if isinstance(part, str) else part for part in parts]
+    messages = [{"role": "system", "content": system}] if system else []
+    return {"messages": [*messages, {"role": "user", "content": content}]}

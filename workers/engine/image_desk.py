@@ -6,17 +6,19 @@ thread calls everything here.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from workers.engine.errors import IMAGE_TOO_LARGE, PROMPT_TOO_LONG, EngineError
+from workers.engine.errors import IMAGE_TOO_LARGE, PROMPT_TOO_LONG, EngineError, unforeseen
 from workers.engine.images import Embeddings, Image, ImageCache, Slot, Tokens, assemble
 from workers.engine.request import EngineRequest
+
+log = logging.getLogger(__name__)
 
 
 class Picture(Protocol):
@@ -60,7 +62,7 @@ class _Development:
     sha256: str
     picture: Picture
     left: deque[Tokens | Slot]
-    done: list[npt.NDArray[np.int32] | Embeddings] = field(default_factory=list)
+    done: list[Tokens | Embeddings] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +173,10 @@ class ImageDesk:
         except EngineError as error:
             self._close()
             return self.refuse(sha256, error)
+        except Exception as error:
+            log.exception("the image %s… cannot be encoded", sha256[:12])
+            self._close()
+            return self.refuse(sha256, unforeseen("the image cannot be encoded", error))
         return self._finish(self._current)
 
     def _check(self, picture: Picture) -> None:
