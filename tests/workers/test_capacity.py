@@ -1,7 +1,7 @@
 """Real workers whose slots are all taken: what they fetch beyond that, and what they leave to others."""
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +9,7 @@ import redis
 import yaml
 
 from batchyard import names
-from batchyard.app import UNACKED
+from batchyard.app import UNACKED, make_app
 from batchyard.client import Client
 from batchyard.job import Job
 from batchyard.settings import Settings
@@ -31,22 +31,28 @@ def endless(job_id: str) -> Job:
     )
 
 
-@pytest.fixture
-def long_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A catalogue in which one job may use 8,192 tokens."""
-    catalogue = yaml.safe_load((ROOT / "configs/models.yaml").read_text(encoding="utf-8"))
-    model = catalogue["model_list"][0]
-    model |= {"n_ctx": 8192, "model_path": str(ROOT / model["model_path"])}
-    path = tmp_path / "models.yaml"
-    path.write_text(yaml.safe_dump(catalogue), encoding="utf-8")
-    monkeypatch.setenv("BATCHYARD_MODELS", str(path))
+StartWorker = Callable[..., subprocess.Popen[bytes]]
 
 
 @pytest.fixture
-def worker(settings: Settings, long_jobs: None) -> Iterator[subprocess.Popen[bytes]]:
-    process = start_worker(settings, "bench", "--model", "defect_detect", "--slots", "4")
-    yield process
-    stop(process)
+def start(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StartWorker]:
+    """Starts a worker of four slots in which one job may use 8,192 tokens, with settings of the test's
+    own."""
+    workers: list[subprocess.Popen[bytes]] = []
+
+    def start_one(**model: object) -> subprocess.Popen[bytes]:
+        catalogue = yaml.safe_load((ROOT / "configs/models.yaml").read_text(encoding="utf-8"))
+        entry = catalogue["model_list"][0]
+        entry |= {"n_ctx": 8192, "model_path": str(ROOT / entry["model_path"]), **model}
+        path = tmp_path / "models.yaml"
+        path.write_text(yaml.safe_dump(catalogue), encoding="utf-8")
+        monkeypatch.setenv("BATCHYARD_MODELS", str(path))
+        workers.append(start_worker(settings, "bench", "--model", "defect_detect", "--slots", "4"))
+        return workers[-1]
+
+    yield start_one
+    for process in workers:
+        stop(process)
 
 
 def await_started(worker: subprocess.Popen[bytes], client: Client, job_ids: list[str]) -> None:
@@ -61,9 +67,15 @@ def await_held(worker: subprocess.Popen[bytes], settings: Settings, count: int) 
             assert worker.poll() is None
 
 
+def left_in_queue(settings: Settings) -> int:
+    with redis.Redis.from_url(settings.url) as raw:
+        return int(raw.llen(names.priority_queue(names.model_queue("defect_detect"), 6)))
+
+
 def test_an_interactive_job_is_done_while_batch_jobs_have_every_slot(
-    settings: Settings, worker: subprocess.Popen[bytes], publish: Publish, client: Client
+    settings: Settings, start: StartWorker, publish: Publish, client: Client
 ) -> None:
+    worker = start()
     running = publish(*(endless(f"long-{number}") for number in range(4)))
     await_started(worker, client, running)
     waiting = publish(*(endless(f"more-{number}") for number in range(4)))
@@ -72,6 +84,24 @@ def test_an_interactive_job_is_done_while_batch_jobs_have_every_slot(
     assert set(client.statuses(running)) == {State.STARTED}
     assert set(client.statuses(waiting)) == {State.ROUTED}
     await_held(worker, settings, 4)
-    with redis.Redis.from_url(settings.url) as raw:
-        assert raw.llen(names.priority_queue(names.model_queue("defect_detect"), 6)) == 4
+    assert left_in_queue(settings) == 4
     assert client.cancel(*running, *waiting) == 8
+
+
+def test_a_worker_holds_no_more_jobs_than_its_engine_wants_to_run(
+    settings: Settings, start: StartWorker, publish: Publish, client: Client
+) -> None:
+    """No job can keep this target, so the engine goes down to one at a time within a dozen of them."""
+    worker = start(target_p99_ms=0.001)
+    for job_id in publish(*(Job(prompt=REPORT) for _ in range(24))):
+        assert client.result(job_id, timeout=60).ok
+    long = publish(*(endless(f"long-{number}") for number in range(4)))
+    await_started(worker, client, long[:1])
+    # the worker has looked for messages since, and had a free slot in Celery's old count
+    [urgent] = publish(Job(prompt=REPORT, priority="interactive"))
+    assert client.result(urgent, timeout=60).ok
+    await_held(worker, settings, 1)
+    assert left_in_queue(settings) == 3
+    [stats] = make_app(settings).control.inspect().stats().values()
+    assert stats["prefetch_count"] == 1
+    assert client.cancel(*long) == 4
