@@ -194,7 +194,7 @@ def main() -> None:
         "--deadline-factor", type=float, default=6.0, help="deadline over a verdict's time alone"
     )
     parser.add_argument(
-        "--step-factor", type=float, default=0.25, help="step target over a verdict's time alone"
+        "--step-factor", type=float, default=0.5, help="step target over a verdict's time alone"
     )
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
