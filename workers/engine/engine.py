@@ -25,11 +25,11 @@ from workers.engine.forward import Forward
 from workers.engine.image_rows import DECODED, MEMORY_FULL
 from workers.engine.loader import Runtime
 from workers.engine.outcome import Progress, choice_completion, text_completion
+from workers.engine.output_rows import OutputRow, read_rows
 from workers.engine.pacing import Demand, Pacing
 from workers.engine.plan import Burst, Joining, Plan, plan_step
 from workers.engine.priors import Priors
 from workers.engine.running import Running
-from workers.engine.sampler import Logits, log_sum_exp
 from workers.engine.scoring import PathRunner
 from workers.engine.sequence import Sequence
 from workers.engine.waiting_line import WaitingLine
@@ -161,6 +161,7 @@ class Engine:
 
     def _admit(self) -> None:
         for one in self._admission.admit(self._pacing.limit):
+            self._runtime.context.want_candidates(one.slot, one.candidates)
             if not one.marks.started:
                 self._guarded(one, self._begin)
 
@@ -282,16 +283,13 @@ class Engine:
     def _sample(self, ids: list[int]) -> None:
         if not ids:
             return
-        logits = self._runtime.context.logits(len(ids))
-        best = logits.argmax(axis=1).tolist()
-        normalisers = log_sum_exp(logits).tolist()
-        for row, sequence_id in enumerate(ids):
+        for row, sequence_id in zip(read_rows(self._runtime.context, ids), ids, strict=True):
             if self._paths.takes(sequence_id):
-                self._paths.score(sequence_id, logits[row])
+                self._paths.score(sequence_id, row.logits)
                 continue
             one = self._running[sequence_id]
             one.suspect = False
-            self._guarded(one, self._take_row, logits[row], best[row], normalisers[row])
+            self._guarded(one, self._take_row, row)
         for slot in self._paths.finish_step():
             self._guarded(self._running[slot], self._conclude)
 
@@ -305,19 +303,20 @@ class Engine:
             log.exception("the job %r cannot go on", one.request.id)
             self._fail(one, unforeseen("the job cannot go on", error))
 
-    def _take_row(self, one: Sequence, row: Logits, best: int, normaliser: float) -> None:
+    def _take_row(self, one: Sequence, row: OutputRow) -> None:
         if not one.marks.first_token:
             one.marks.first_token = self._clock()
         if one.scoring is not None:
-            one.scoring.trie.score(0, row)
+            one.scoring.trie.score(0, row.logits)
             # labels that all have one token are done with the prompt's own logits
             if not one.scoring.paths:
                 self._conclude(one)
             return
-        token = one.draw(row, best, normaliser)
+        at = one.draw(row.logits, row.best, row.normaliser)
+        token = row.token(at)
         if one.wants_top and token not in self._runtime.vocabulary.end_tokens:
-            one.note_top(row)
-        reason = one.take(token, float(row[token]) - normaliser) or one.jump()
+            one.note_top(row.logits)
+        reason = one.take(token, row.log_probability(at)) or one.jump()
         if reason is not None:
             self._finish(one, reason)
 

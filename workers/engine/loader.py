@@ -10,27 +10,32 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from workers.engine.constraint import Grammars
 from workers.engine.environment import choose_threads
+from workers.engine.estimate import check_fits, planned_memory
 from workers.engine.gguf_file import GgufHeader, read_header
-from workers.engine.llama.build import build_name, offloads_to_gpu, system_info
-from workers.engine.llama.context import Context, ContextShape
+from workers.engine.llama.build import build_name, devices, offloads_to_gpu, system_info
+from workers.engine.llama.context import Context
 from workers.engine.llama.log import Log
 from workers.engine.llama.model import Model
 from workers.engine.llama.vision import Projector
 from workers.engine.llama.vocabulary import Vocabulary
-from workers.engine.memory import KEPT_SEPARATE, KEPT_UNIFIED, Memory
-from workers.engine.model import MAX_SEQUENCES, EngineModel
+from workers.engine.load_lock import held
+from workers.engine.memory import Memory
+from workers.engine.model import EngineModel
 from workers.engine.notebook import Notebook, file_identity, sha256_of
-from workers.engine.prefix_tree import MIN_SHARED
 from workers.engine.prompt import PromptBuilder
+from workers.engine.shape import (
+    CHOICE_ROWS,
+    choose_in_graph,
+    choose_kept_cells,
+    choose_min_shared,
+    choose_unified,
+    plan_shape,
+)
 from workers.engine.smoke import SMOKE_OK, prove
-
-_FORKS: Final = 32
-_SMALL_MODEL_BYTES: Final = 256 * 1024 * 1024
-_CHOICE_ROWS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +62,21 @@ class Runtime:
 
 
 def load(settings: EngineModel, *, notebook: Notebook | None = None) -> Runtime:
-    """Load a model. Raises EngineError: model_file_invalid, out_of_memory, template_failed."""
-    notebook = notebook or Notebook()
+    """Load a model, one at a time on a GPU. Raises EngineError: model_file_invalid, out_of_memory,
+    template_failed.
+    """
+    with held(settings.load_locks):
+        return _load(settings, notebook or Notebook())
+
+
+def _load(settings: EngineModel, notebook: Notebook) -> Runtime:
     path = Path(settings.model_path)
     header = read_header(path)
     n_threads = settings.n_threads or choose_threads()
     on_gpu = settings.n_gpu_layers != 0 and offloads_to_gpu()
+    if on_gpu:
+        free = sum(device.free for device in devices() if device.kind == "gpu")
+        check_fits(planned_memory(settings, header, path.stat().st_size, on_gpu=True), free, settings)
     proved = prove(settings, n_threads, notebook, on_gpu=on_gpu)
     log = Log(settings.verbose)
     model = Model(settings, use_extra_bufts=proved == SMOKE_OK, log=log)
@@ -81,6 +95,7 @@ def load(settings: EngineModel, *, notebook: Notebook | None = None) -> Runtime:
         "smoke": proved,
         "kv_unified": unified,
         "prefix_cache": shares,
+        "in_graph_sampling": choose_in_graph(settings, on_gpu=on_gpu),
         "chat_template": prompts.has_template,
     }
     return Runtime(
@@ -105,9 +120,9 @@ def load(settings: EngineModel, *, notebook: Notebook | None = None) -> Runtime:
         unified=unified,
         shares_prefixes=shares,
         rewinds=facts.rewinds,
-        budget=shape.n_batch - _CHOICE_ROWS,
+        budget=shape.n_batch - CHOICE_ROWS,
         whole_images=projector is not None and projector.non_causal,
-        choice_rows=_CHOICE_ROWS,
+        choice_rows=CHOICE_ROWS,
         info=sizes | identity(settings, header, model, notebook),
         close=close,
     )
@@ -122,7 +137,8 @@ def open_on(
     """
     with ExitStack() as undo:
         undo.callback(model.close)
-        context = Context(model, settings, shape, log)
+        slots = settings.n_slots if choose_in_graph(settings, on_gpu=on_gpu) else 0
+        context = Context(model, settings, shape, log, device_slots=slots)
         undo.callback(context.close)
         projector = None
         if settings.mmproj_path is not None:
@@ -158,58 +174,3 @@ def identity(settings: EngineModel, header: GgufHeader, model: Model, notebook: 
 
 def _digest(path: Path, notebook: Notebook) -> str:
     return notebook.remember("sha256", file_identity(path), lambda: sha256_of(path))
-
-
-def choose_unified(settings: EngineModel, file_size: int, *, on_gpu: bool) -> bool:
-    """Whether all sequences share one pool of cells.
-
-    In one pool a shared beginning costs nothing and a step is one pass, but attention covers all cells.
-    Measured on a 4-layer model of 2.5 MB at 32 slots, separate memories gave 136 jobs/s and one pool 112;
-    where reading the weights dominates, the second pass of a mixed step costs more than the attention.
-    """
-    if settings.kv_unified is not None:
-        return settings.kv_unified
-    if settings.n_cells is not None:
-        return True
-    return on_gpu or file_size > _SMALL_MODEL_BYTES
-
-
-def choose_min_shared(settings: EngineModel, *, unified: bool) -> int:
-    """The shortest beginning worth reusing: separate memories are copied whole, all `n_ctx` cells of them."""
-    return MIN_SHARED if unified else max(MIN_SHARED, settings.n_ctx // 64)
-
-
-def choose_kept_cells(settings: EngineModel, kept: int, *, unified: bool) -> int:
-    """Cells for kept beginnings: in one pool attention reads over them, so no more than needed."""
-    if not unified:
-        return kept * settings.n_ctx
-    return settings.n_ctx if settings.kept_cells is None else settings.kept_cells
-
-
-def plan_shape(
-    settings: EngineModel, n_threads: int, *, unified: bool, shares: bool
-) -> tuple[ContextShape, int, int]:
-    """The context's sizes, and how many sequence ids are for kept beginnings and for forks."""
-    kept = 0 if not shares else KEPT_UNIFIED if unified else KEPT_SEPARATE
-    kept = min(kept, MAX_SEQUENCES - settings.n_slots)
-    forks = min(_FORKS, MAX_SEQUENCES - settings.n_slots - kept) if unified else 0
-    # a step carries at least one row of every slot, and rows for choices beside its budget
-    n_batch = max(settings.n_batch, settings.n_slots) + _CHOICE_ROWS
-    n_sequences = settings.n_slots + kept + forks
-    if unified:
-        # one slot's worth of cells is spare for kept beginnings and the labels of choices
-        spare = settings.n_ctx if settings.kept_cells is None else max(settings.kept_cells, _CHOICE_ROWS)
-        cells = settings.n_cells or settings.n_ctx * settings.n_slots + spare
-    else:
-        cells = settings.n_ctx * n_sequences
-    shape = ContextShape(
-        n_cells=cells,
-        n_batch=n_batch,
-        n_ubatch=max(settings.n_ubatch, settings.n_slots),
-        n_sequences=n_sequences,
-        n_outputs=max(n_sequences, settings.n_slots + _CHOICE_ROWS),
-        n_threads=n_threads,
-        n_threads_batch=settings.n_threads_batch or n_threads,
-        unified=unified,
-    )
-    return shape, kept, forks

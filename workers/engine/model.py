@@ -5,6 +5,8 @@ It does not open the file.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
@@ -14,6 +16,9 @@ MAX_SEQUENCES: Final = 256
 """llama.cpp's compiled limit of sequence ids (LLAMA_MAX_SEQ)."""
 MAX_SLOTS: Final = 240
 """Sixteen ids stay free for kept prefixes and forks of choices."""
+MAX_DEVICES: Final = 16
+"""llama.cpp's compiled limit of devices (GGML_CUDA_MAX_DEVICES and llama_max_devices)."""
+SPLIT_MODES: Final = {"none": 0, "layer": 1, "row": 2}
 CACHE_TYPES: Final = {
     "f32": 0,
     "f16": 1,
@@ -25,13 +30,15 @@ CACHE_TYPES: Final = {
     "bf16": 30,
     "iq4_nl": 20,
 }
+_PLAIN_TYPES: Final = ("f32", "f16", "bf16")
 POOLING_TYPES: Final = {"mean": 1, "cls": 2, "last": 3}
 
 
 @dataclass(frozen=True, slots=True)
 class EngineModel:
     """One model's settings. `n_ctx` is the cells one job may use, `n_cells` those of all together,
-    `kept_cells` those for beginnings that jobs share; None lets the engine choose.
+    `kept_cells` those for beginnings that jobs share; `memory_budget` is bytes of GPU memory, and
+    `load_locks` are files locked while it loads, one for each GPU. None lets the engine choose.
     """
 
     model_name: str
@@ -44,13 +51,20 @@ class EngineModel:
     n_ubatch: int = 512
     n_threads: int | None = None
     n_threads_batch: int | None = None
-    n_gpu_layers: int = 0
+    n_gpu_layers: int = -1
     main_gpu: int = 0
-    split_mode: int | str | None = None
+    split_mode: str = "none"
+    tensor_split: tuple[float, ...] | None = None
     flash_attn: str | bool = "auto"
     type_k: str = "f16"
     type_v: str = "f16"
     kv_unified: bool | None = None
+    offload_kqv: bool = True
+    op_offload: bool = True
+    swa_full: bool = True
+    in_graph_sampling: str | bool = "auto"
+    memory_budget: int | None = None
+    load_locks: tuple[str, ...] = ()
     use_mmap: bool = True
     use_mlock: bool = False
     chat_format: str | None = None
@@ -86,6 +100,9 @@ class EngineModel:
         for name in ("model_name", "model_path"):
             if not isinstance(given.get(name), str) or not given[name]:
                 raise _wrong(name, f"{name} must be a non-empty string")
+        for name in ("tensor_split", "load_locks"):
+            if isinstance(given.get(name), list):
+                given[name] = tuple(given[name])
         model = cls(**given)
         model.check()
         return model
@@ -124,18 +141,48 @@ class EngineModel:
                 _check_whole(name, getattr(self, name), 1, high)
         if self.mmproj_path is not None and (not isinstance(self.mmproj_path, str) or not self.mmproj_path):
             raise _wrong("mmproj_path", "mmproj_path must be a non-empty string")
-        for name in ("type_k", "type_v"):
-            if getattr(self, name) not in CACHE_TYPES:
-                raise _wrong(
-                    name, f"{name} must be one of {', '.join(CACHE_TYPES)}, not {getattr(self, name)!r}"
-                )
-        if self.pooling_type is not None and self.pooling_type not in POOLING_TYPES:
+        if self.memory_budget is not None:
+            _check_whole("memory_budget", self.memory_budget, 1, 2**50)
+        for name, choices in (("type_k", CACHE_TYPES), ("type_v", CACHE_TYPES), ("split_mode", SPLIT_MODES)):
+            _check_named(name, getattr(self, name), choices)
+        if self.pooling_type is not None:
+            _check_named("pooling_type", self.pooling_type, POOLING_TYPES)
+        for name in ("flash_attn", "in_graph_sampling"):
+            value = getattr(self, name)
+            if value != "auto" and not isinstance(value, bool):
+                raise _wrong(name, f'{name} must be "auto", true or false, not {value!r}')
+        for name in ("offload_kqv", "op_offload", "swa_full"):
+            if not isinstance(getattr(self, name), bool):
+                raise _wrong(name, f"{name} must be true or false, not {getattr(self, name)!r}")
+        if self.flash_attn is False and self.type_v not in _PLAIN_TYPES:
             raise _wrong(
-                "pooling_type",
-                f"pooling_type must be one of {', '.join(POOLING_TYPES)}, not {self.pooling_type!r}",
+                "type_v",
+                f"type_v {self.type_v} needs flash attention, and flash_attn is false",
+                remedy="set flash_attn to true or auto, or type_v to f16",
             )
-        if self.flash_attn not in ("auto", True, False):
-            raise _wrong("flash_attn", f'flash_attn must be "auto", true or false, not {self.flash_attn!r}')
+        self._check_split()
+
+    def _check_split(self) -> None:
+        """llama.cpp reads one part for each device it knows, whatever is given."""
+        if self.tensor_split is None:
+            return
+        parts = self.tensor_split
+        good = isinstance(parts, tuple) and 1 <= len(parts) <= MAX_DEVICES and all(map(_is_part, parts))
+        if not good or not sum(parts):
+            raise _wrong(
+                "tensor_split",
+                f"tensor_split must be 1 to {MAX_DEVICES} parts of at least 0 and not all 0, not {parts!r}",
+            )
+        if self.split_mode == "none":
+            raise _wrong("tensor_split", "tensor_split says how to split, and split_mode is none")
+        if self.main_gpu >= len(parts):
+            raise _wrong("main_gpu", f"main_gpu is {self.main_gpu}, and tensor_split has {len(parts)} parts")
+
+
+def _is_part(value: Any) -> bool:
+    return (
+        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+    )
 
 
 def _check_whole(name: str, value: Any, low: int, high: int) -> None:
@@ -148,7 +195,10 @@ def _check_number(name: str, value: Any, low: float, high: float) -> None:
         raise _wrong(name, f"{name} must be a number from {low:g} to {high:g}, not {value!r}")
 
 
-def _wrong(name: str, why: str) -> EngineError:
-    return EngineError(
-        MODEL_FILE_INVALID, why, field=name, remedy="correct the model's entry in the catalogue"
-    )
+def _check_named(name: str, value: Any, choices: Collection[str]) -> None:
+    if not isinstance(value, str) or value not in choices:
+        raise _wrong(name, f"{name} must be one of {', '.join(choices)}, not {value!r}")
+
+
+def _wrong(name: str, why: str, remedy: str = "correct the model's entry in the catalogue") -> EngineError:
+    return EngineError(MODEL_FILE_INVALID, why, field=name, remedy=remedy)

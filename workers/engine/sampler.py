@@ -17,6 +17,8 @@ from workers.engine.request import Sampling
 Logits = npt.NDArray[np.float32]
 Tokens = npt.NDArray[np.int64]
 
+MOST_CANDIDATES: Final = 64
+"""The most tokens that are found on the device instead of here."""
 _BLOCK: Final = 128
 _GREEDY_BELOW: Final = 1e-6
 """Colder than this a difference of a hundred-thousandth decides wholly: the maximum, without a draw."""
@@ -66,6 +68,8 @@ class Sampler:
         """Whether tokens must be noted with `accept`."""
         self.plain = self.greedy and not self.penalised
         """Whether an argmax over the raw row is the whole answer."""
+        self.candidates = self._candidate_count()
+        """How many of the most likely tokens a draw looks at; 0 for the whole row."""
         # a generator costs 20 µs to make, and greedy sequences never draw
         self._random = None if self.greedy else np.random.Generator(np.random.PCG64(seed))
         self._counts: dict[int, int] = {}
@@ -74,6 +78,14 @@ class Sampler:
             self._window = prompt[prompt >= 0][-64:].tolist()
             for token in self._window:
                 self._counts[token] = self._counts.get(token, 0) + 1
+
+    def _candidate_count(self) -> int:
+        if self.penalised:
+            return 0
+        if self.greedy:
+            return 2  # the second one says how far the best was ahead
+        # one number for all: changing it has its price, and most requests leave top_k at 40
+        return MOST_CANDIDATES if 0 < self._sampling.top_k <= MOST_CANDIDATES else 0
 
     def accept(self, token: int) -> None:
         """Note a token that was taken, for the penalties."""

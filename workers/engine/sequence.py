@@ -194,6 +194,13 @@ class Sequence:
         return self.pending == 1 and bool(self.tokens)
 
     @property
+    def candidates(self) -> int:
+        """How many of the most likely tokens are all that its draws look at; 0 where they need whole rows."""
+        if self.scoring is not None or self._constrain is not None or self.wants_top:
+            return 0
+        return self.sampler.candidates
+
+    @property
     def interactive(self) -> bool:
         """Whether somebody waits for its answer."""
         return self.request.interactive

@@ -119,10 +119,11 @@ def _run_child(
 
 def decode_some_rows(settings: EngineModel, n_threads: int, *, use_extra_bufts: bool) -> None:
     """Decode batches of several sizes. Dies with the library where the build is broken."""
-    from workers.engine.llama.context import Context, ContextShape
+    from workers.engine.llama.context import Context
     from workers.engine.llama.log import Log
     from workers.engine.llama.model import Model
     from workers.engine.rows import RowWriter
+    from workers.engine.shape import ContextShape
 
     log = Log(settings.verbose)
     model = Model(settings, use_extra_bufts=use_extra_bufts, log=log)

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
+from typing import Final
+
 import llama_cpp
 from llama_cpp import llama_cpp as c
+
+from workers.engine.build_facts import Device
+from workers.engine.llama import ggml
+
+_KINDS: Final = ("cpu", "gpu", "igpu", "accel", "meta")
+"""ggml_backend_dev_type, in its order."""
 
 
 def build_name() -> str:
@@ -21,3 +30,23 @@ def system_info() -> str:
 def offloads_to_gpu() -> bool:
     """Whether this build can put layers on a GPU."""
     return bool(c.llama_supports_gpu_offload())
+
+
+def devices() -> tuple[Device, ...]:
+    """The devices that the library's back ends see in this environment."""
+    c.llama_backend_init()
+    found = []
+    for index in range(ggml.dev_count()):
+        device = ggml.dev_get(index)
+        free, total = ctypes.c_size_t(), ctypes.c_size_t()
+        ggml.dev_memory(device, ctypes.byref(free), ctypes.byref(total))
+        found.append(
+            Device(
+                name=ggml.dev_name(device).decode("utf-8", "replace"),
+                description=ggml.dev_description(device).decode("utf-8", "replace"),
+                kind=_KINDS[ggml.dev_type(device)],
+                memory=total.value,
+                free=free.value,
+            )
+        )
+    return tuple(found)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,25 +10,13 @@ import numpy.typing as npt
 from llama_cpp import llama_cpp as c
 
 from workers.engine.errors import OUT_OF_MEMORY, EngineError
+from workers.engine.llama.device_sampler import DeviceSampler, Shortlist
 from workers.engine.llama.log import Log
 from workers.engine.llama.model import Model, encoder_alone
 from workers.engine.model import CACHE_TYPES, EngineModel
+from workers.engine.shape import ContextShape
 
 Logits = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class ContextShape:
-    """Sizes of a context. `n_cells` is the total over all sequences."""
-
-    n_cells: int
-    n_batch: int
-    n_ubatch: int
-    n_sequences: int
-    n_outputs: int
-    n_threads: int
-    n_threads_batch: int
-    unified: bool
 
 
 class Batch:
@@ -74,7 +61,10 @@ class EmbeddingBatch(Batch):
 class Context:
     """The memory and the forward pass. One thread owns it."""
 
-    def __init__(self, model: Model, settings: EngineModel, shape: ContextShape, log: Log) -> None:
+    def __init__(
+        self, model: Model, settings: EngineModel, shape: ContextShape, log: Log, *, device_slots: int = 0
+    ) -> None:
+        """The first `device_slots` sequence ids can have their candidates found on the device."""
         params = c.llama_context_default_params()
         params.n_ctx = shape.n_cells
         params.n_batch = shape.n_batch
@@ -87,12 +77,16 @@ class Context:
         params.type_k = CACHE_TYPES[settings.type_k]
         params.type_v = CACHE_TYPES[settings.type_v]
         params.kv_unified = shape.unified
+        params.offload_kqv = settings.offload_kqv
+        params.op_offload = settings.op_offload
+        params.swa_full = settings.swa_full
         params.no_perf = True
         self._params = params
         self._model = model
         self._settings = settings
         self._shape = shape
         self._log = log
+        self._device = DeviceSampler(device_slots, model.vocabulary.size) if device_slots else None
         self._pointer: Any = None
         self.renew()
         self.n_vocab = model.vocabulary.size
@@ -107,6 +101,8 @@ class Context:
         (out_of_memory).
         """
         self.close()
+        if self._device is not None:
+            self._device.configure(self._params)
         self._pointer = c.llama_init_from_model(self._model.pointer, self._params)
         if not self._pointer:
             raise EngineError(
@@ -168,6 +164,21 @@ class Context:
             self._logits_view = np.ctypeslib.as_array(array).reshape(n_outputs, self.n_vocab)
         return self._logits_view[:n_outputs]
 
+    def want_candidates(self, sequence: int, count: int) -> None:
+        """A job begins in `sequence` that looks at `count` candidates, or at whole rows with 0. Its rows may
+        still have more than that, or be whole. Without device slots they always are.
+        """
+        if self._device is not None:
+            self._device.want(self._pointer, sequence, count)
+
+    def candidates(self, sequences: list[int]) -> list[Shortlist | None]:
+        """The candidates of the output rows of the last successful decode, whose sequence ids these are, in
+        batch order; None for a whole row.
+        """
+        return (
+            [None] * len(sequences) if self._device is None else self._device.read(self._pointer, sequences)
+        )
+
     def remove(self, sequence: int, start: int = 0, end: int = -1) -> bool:
         """Forget positions [start, end) of a sequence; -1 is the end. False where the memory cannot do it
         partly.
@@ -189,3 +200,5 @@ class Context:
         if self._pointer:
             c.llama_free(self._pointer)
             self._pointer = None
+        if self._device is not None:
+            self._device.free()

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from llama_cpp import llama_cpp as c
 
 from workers.engine.errors import MODEL_FILE_INVALID, EngineError
 from workers.engine.llama.log import Log
 from workers.engine.llama.vocabulary import Vocabulary
-from workers.engine.model import EngineModel
-
-_SPLIT_MODES: Final = {"none": 0, "layer": 1, "row": 2}
+from workers.engine.model import MAX_DEVICES, SPLIT_MODES, EngineModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +36,10 @@ class Model:
         params = c.llama_model_default_params()
         params.n_gpu_layers = settings.n_gpu_layers
         params.main_gpu = settings.main_gpu
-        if settings.split_mode is not None:
-            mode = settings.split_mode
-            params.split_mode = _SPLIT_MODES.get(mode, 1) if isinstance(mode, str) else mode
+        params.split_mode = SPLIT_MODES[settings.split_mode]
+        # llama.cpp reads MAX_DEVICES parts, whatever is given, and keeps the pointer
+        self._parts = (ctypes.c_float * MAX_DEVICES)(*(settings.tensor_split or ()))
+        params.tensor_split = self._parts if settings.tensor_split else None
         params.load_mode = _load_mode(settings)
         params.use_extra_bufts = use_extra_bufts
         self._pointer = c.llama_model_load_from_file(settings.model_path.encode(), params)
