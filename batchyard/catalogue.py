@@ -15,14 +15,14 @@ from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 from batchyard.entry import ENV_PREFIX, Entry, OnnxEntry, OpenaiEntry, ServedModel
 from batchyard.errors import InvalidConfig, shown
 from batchyard.job import Job, Name
+from batchyard.model_settings import ModelSettings
 from batchyard.output import Output
 from batchyard.sampling import Sampling
 
-KvType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
 
-
-class LlamaEntry(ServedModel):
-    """A GGUF model that llama.cpp runs."""
+class LlamaEntry(ServedModel, ModelSettings):
+    """A GGUF model that llama.cpp runs. What it leaves out of `ModelSettings`, the machine's hardware profile
+    decides."""
 
     engine: Annotated[Literal["llama_cpp"], Field(description="llama.cpp; may be left out.")] = "llama_cpp"
     model_path: Annotated[
@@ -43,22 +43,6 @@ class LlamaEntry(ServedModel):
         int | None,
         Field(ge=0, description="Tokens of the KV memory for beginnings that jobs share; null is one n_ctx."),
     ] = None
-    n_batch: Annotated[int, Field(ge=1, description="Token budget of one step, over all slots.")] = 512
-    n_ubatch: Annotated[int, Field(ge=1)] = 512
-    n_threads: Annotated[
-        int | None,
-        Field(ge=1, description="Threads of a step; null takes the cores but one, which Celery needs."),
-    ] = None
-    n_threads_batch: Annotated[int | None, Field(ge=1)] = None
-    n_gpu_layers: Annotated[
-        int, Field(ge=-1, description="Layers on the GPU; -1 for all. Ignored without one.")
-    ] = -1
-    main_gpu: Annotated[int, Field(ge=0)] = 0
-    split_mode: Literal["none", "layer", "row"] = "none"
-    flash_attn: bool | Literal["auto"] = "auto"
-    type_k: KvType = "f16"
-    type_v: KvType = "f16"
-    kv_unified: bool | None = None
     use_mmap: bool = True
     use_mlock: bool = False
     chat_format: Annotated[

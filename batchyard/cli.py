@@ -85,7 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
     cancel.set_defaults(command=_cancel)
 
     schema = commands.add_parser("schema", help="print a JSON Schema")
-    schema.add_argument("what", choices=["models", "job"])
+    schema.add_argument("what", choices=["models", "hardware", "job"])
     schema.set_defaults(command=_schema)
     return parser
 
@@ -242,6 +242,10 @@ def _schema(arguments: argparse.Namespace) -> int:
         from batchyard.catalogue import catalogue_schema
 
         schema = catalogue_schema()
+    elif arguments.what == "hardware":
+        from batchyard.hardware import hardware_schema
+
+        schema = hardware_schema()
     else:
         from batchyard.job import Job
 

@@ -3,6 +3,7 @@
 It knows no file and no engine.
 """
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -12,10 +13,17 @@ from batchyard.job import Name
 from batchyard.sampling import Finite
 
 ENV_PREFIX = "os.environ/"
+DEFAULT_PROVIDERS = ("CPUExecutionProvider",)
+"""Execution providers where neither entry nor profile names any."""
 _ON_NVIDIA = frozenset(
     {"CUDAExecutionProvider", "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider"}
 )
 Dialect = Literal["openai", "compatible", "vllm", "llama_cpp", "llama_cpp_python", "text_generation_webui"]
+
+
+def on_nvidia(providers: Iterable[str]) -> bool:
+    """Whether one of these execution providers of ONNX Runtime runs on an NVIDIA GPU."""
+    return not _ON_NVIDIA.isdisjoint(providers)
 
 
 class Entry(BaseModel):
@@ -119,9 +127,13 @@ class OnnxEntry(ServedModel):
         ),
     ] = None
     execution_providers: Annotated[
-        tuple[Annotated[str, Field(min_length=1)], ...],
-        Field(min_length=1, description="ONNX Runtime's execution providers, the preferred one first."),
-    ] = ("CPUExecutionProvider",)
+        tuple[Annotated[str, Field(min_length=1)], ...] | None,
+        Field(
+            min_length=1,
+            description="ONNX Runtime's execution providers, the preferred one first; null takes the "
+            "hardware profile's.",
+        ),
+    ] = None
     max_length: Annotated[int, Field(ge=1, le=1_000_000, description="Tokens that a text may have.")] = 512
     n_threads: Annotated[
         int | None, Field(ge=1, description="Threads of a run; null takes the cores but one.")
@@ -129,8 +141,8 @@ class OnnxEntry(ServedModel):
 
     @property
     def wants_gpu(self) -> bool:
-        """Whether one of its execution providers runs on an NVIDIA GPU."""
-        return not _ON_NVIDIA.isdisjoint(self.execution_providers)
+        """Whether one of its execution providers runs on an NVIDIA GPU, or may: a profile decides."""
+        return self.execution_providers is None or on_nvidia(self.execution_providers)
 
     @field_validator("labels")
     @classmethod

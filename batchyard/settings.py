@@ -1,5 +1,6 @@
 """What the environment decides, read once at start and passed down."""
 
+import tempfile
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import parse_qs, urlsplit
@@ -24,6 +25,9 @@ class Settings(BaseSettings):
     redis_url: str = "redis://127.0.0.1:6379/0"
     redis_url_file: Path | None = None
     models: Path = Path("configs/models.yaml")
+    hardware: Path = Path("configs/hardware.yaml")
+    locks: Path = Path(tempfile.gettempdir())
+    """Folder of the locks that let one engine at a time load on a GPU; shared by the workers of a host."""
     routing: Path = Path("configs/routing.yaml")
     result_expires: Annotated[int, Field(gt=0)] = 7 * 24 * 3600
     """Seconds that a job's state, result and attachments stay in Redis."""
@@ -36,7 +40,8 @@ class Settings(BaseSettings):
     lease_seconds: Annotated[float, Field(ge=2)] = 10.0
     """A worker or router that has not renewed its messages for this long is taken for dead."""
     omp_spin_count: Annotated[int, Field(ge=0)] | None = 2000
-    """GOMP_SPINCOUNT of the engine, whose threads share their cores with others; None for OpenMP's own."""
+    """GOMP_SPINCOUNT of the engine, whose threads share their cores with others; None for OpenMP's own. Where
+    it is not set, the machine's hardware profile decides."""
 
     @field_validator("redis_url")
     @classmethod

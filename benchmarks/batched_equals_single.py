@@ -26,9 +26,9 @@ from benchmarks.machine import this_machine
 from benchmarks.reports import labelled_reports
 from benchmarks.table import aligned, show, write_json
 from workers.engine_process import EngineProcess
-from workers.gpu import choose_gpu, list_gpus
+from workers.gpu import choose_gpus, list_gpus
 from workers.requests import engine_request
-from workers.start import start_engine
+from workers.start import prepare, start_engine
 
 ALTERNATIVES = 100
 """Of each token, to find the one that the other text went on with: all that the engine tells."""
@@ -61,7 +61,8 @@ class Setup:
 def start(setup: Setup, slots: int) -> EngineProcess:
     """An engine with so many slots."""
     entry = setup.catalogue.model(setup.model).model_copy(update={"n_slots": slots})
-    return start_engine(setup.settings, entry, choose_gpu(list_gpus(), setup.gpu), setup.threads)
+    gpus = choose_gpus(list_gpus(), setup.gpu)
+    return start_engine(setup.settings, prepare(setup.settings, entry, gpus, threads=setup.threads))
 
 
 def asked(
@@ -161,7 +162,10 @@ def main() -> int:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     machine = this_machine()
-    settings = Settings(models=Path(os.environ.get("BATCHYARD_MODELS", ROOT / "configs/models.yaml")))
+    settings = Settings(
+        models=Path(os.environ.get("BATCHYARD_MODELS", ROOT / "configs/models.yaml")),
+        hardware=Path(os.environ.get("BATCHYARD_HARDWARE", ROOT / "configs/hardware.yaml")),
+    )
     setup = Setup(
         settings, load_catalogue(settings.models), arguments.model, arguments.task,
         arguments.gpu, arguments.threads,

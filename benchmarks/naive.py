@@ -50,11 +50,11 @@ def load_llama(entry: LlamaEntry, path: str, threads: int) -> Any:
     return Llama(
         model_path=path,
         n_ctx=entry.n_ctx,
-        n_batch=entry.n_batch,
-        n_ubatch=entry.n_ubatch,
+        n_batch=entry.n_batch or entry.n_ctx,
+        n_ubatch=entry.n_ubatch or entry.n_ctx,
         n_threads=threads,
         n_threads_batch=threads,
-        flash_attn=entry.flash_attn in (True, "auto"),
+        flash_attn=entry.flash_attn is not False,
         verbose=False,
     )
 

@@ -41,5 +41,8 @@ def redis_url(redis_server: RedisServer) -> str:
 def settings(redis_url: str) -> Settings:
     root = Path(__file__).resolve().parent.parent
     return Settings(
-        redis_url=redis_url, models=root / "configs/models.yaml", routing=root / "configs/routing.yaml"
+        redis_url=redis_url,
+        models=root / "configs/models.yaml",
+        routing=root / "configs/routing.yaml",
+        hardware=root / "configs/hardware.yaml",
     )

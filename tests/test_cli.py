@@ -250,10 +250,12 @@ def test_the_batch_of_a_file_follows_its_content(tmp_path: Path) -> None:
     assert batch_of(file) != first
 
 
-def test_the_committed_schema_is_the_generated_one(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["schema", "models"]) == 0
-    assert capsys.readouterr().out == (ROOT / "configs" / "models.schema.json").read_text(encoding="utf-8"), (
-        "run: python -m batchyard schema models > configs/models.schema.json"
+@pytest.mark.parametrize("what", ["models", "hardware"])
+def test_the_committed_schema_is_the_generated_one(what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema", what]) == 0
+    committed = (ROOT / "configs" / f"{what}.schema.json").read_text(encoding="utf-8")
+    assert capsys.readouterr().out == committed, (
+        f"run: python -m batchyard schema {what} > configs/{what}.schema.json"
     )
 
 

@@ -13,9 +13,9 @@ from batchyard.errors import YardError
 from batchyard.names import model_queue
 from batchyard.settings import Settings, load_settings
 from workers.blobs import ImageLimits
-from workers.gpu import gpu_for
+from workers.gpu import gpus_for
 from workers.pool import EnginePool, Yard
-from workers.start import start_engine
+from workers.start import prepare, start_engine
 from workers.tasks import Outcomes, make_worker_app
 from workers.warmup import warm_up
 
@@ -26,7 +26,10 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     """The command line of a worker."""
     parser = argparse.ArgumentParser(prog="python -m workers", description=__doc__)
     parser.add_argument("--model", required=True, help="model_name of the catalogue entry to serve")
-    parser.add_argument("--gpu", default="auto", help="UUID, index, auto (most free memory) or none")
+    parser.add_argument(
+        "--gpu", default="auto", help="UUID or index, several with commas; auto (most free memory) or none"
+    )
+    parser.add_argument("--profile", help="hardware profile, instead of the one that matches the GPU or CPU")
     parser.add_argument("--slots", type=int, help="jobs at once, instead of the catalogue's n_slots")
     parser.add_argument("--threads", type=int, help="threads of a step, instead of the catalogue's n_threads")
     parser.add_argument("--name", help="worker name before the @ (default: the model's)")
@@ -40,14 +43,17 @@ def serve(arguments: argparse.Namespace, settings: Settings, catalogue: Catalogu
     entry = catalogue.model(arguments.model)
     if arguments.slots:
         entry = entry.model_copy(update={"n_slots": arguments.slots})
-    gpu = gpu_for(entry, arguments.gpu)
+    gpus = gpus_for(entry, arguments.gpu)
+    start = prepare(settings, entry, gpus, arguments.profile, arguments.threads)
     began = time.monotonic()
-    engine = start_engine(settings, entry, gpu, arguments.threads)
+    engine = start_engine(settings, start)
     warmed = warm_up(engine, entry, catalogue, batch_size=min(4, entry.n_slots))
-    place = gpu.uuid if gpu else engine.info.get("endpoint", "the CPU")
+    where = ",".join(gpu.uuid for gpu in start.gpus) or None
+    place = where or engine.info.get("endpoint", "the CPU")
     logger.info(
-        "%s ready on %s after %.1f s (%d slots, warm-up %.2f s)",
-        entry.model_name, place, time.monotonic() - began, entry.n_slots, warmed,
+        "%s ready on %s after %.1f s (profile %s, %d slots, warm-up %.2f s)",
+        entry.model_name, place, time.monotonic() - began, start.profile.profile_name,
+        entry.n_slots, warmed,
     )  # fmt: skip
     outcomes = Outcomes()
     app = make_worker_app(settings, entry.model_name, outcomes, entry.n_slots)
@@ -58,7 +64,7 @@ def serve(arguments: argparse.Namespace, settings: Settings, catalogue: Catalogu
         catalogue=catalogue,
         redis=redis.Redis.from_url(settings.url),
         worker=hostname,
-        gpu=gpu.uuid if gpu else None,
+        gpu=where,
         result_expires=settings.result_expires,
         drain_seconds=arguments.drain_seconds,
         image_limits=ImageLimits(settings.max_image_bytes, settings.max_image_pixels),

@@ -23,9 +23,9 @@ from batchyard.output import ChoicesOutput
 from batchyard.settings import load_settings
 from workers.calibration import Calibration, Labels, Scores, calibrate
 from workers.engine_process import EngineProcess
-from workers.gpu import choose_gpu, list_gpus
+from workers.gpu import gpus_for
 from workers.requests import engine_request
-from workers.start import start_engine
+from workers.start import prepare, start_engine
 
 SILENT_SECONDS = 300.0
 FEWEST_ROWS = 20
@@ -178,7 +178,7 @@ def main(argv: list[str] | None = None) -> int:
             )
         form = choices_of(catalogue, arguments.task, arguments.choices)
         rows = read_rows(arguments.rows, form.choices)
-        engine = start_engine(settings, entry, choose_gpu(list_gpus(), arguments.gpu))
+        engine = start_engine(settings, prepare(settings, entry, gpus_for(entry, arguments.gpu)))
         try:
             scores = scores_of(engine, rows, form, arguments.task, catalogue, entry)
         finally:

@@ -1,16 +1,31 @@
-"""Which GPU a worker is pinned to, through NVML. Without a driver there is none, and the CPU is used."""
+"""The GPUs of this machine as NVML sees them, and which of them a worker is pinned to.
 
+Without a driver there are none, and the CPU is used. It knows no model and no profile.
+"""
+
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pynvml
 
 from batchyard.entry import ServedModel
 from batchyard.errors import InvalidConfig
 
+logger = logging.getLogger(__name__)
+
+NOT_DRIVEN = "install a driver of branch R580, the last that runs Pascal (Tesla P40) and Volta, or load it"
+"""The remedy where NVML lists fewer GPUs than the kernel."""
+
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One GPU. `memory` and `free` in bytes; `compute_capability` such as (6, 1) for a P40."""
+    """One GPU. `memory` and `free` in bytes; `compute_capability` such as (6, 1) for a P40.
+
+    `driver` is the NVIDIA driver's version, such as "580.95.05"; `cuda` the newest CUDA it runs, such as
+    (13, 0); `pcie` generation and width of the link now; `power_limit` in watts. None where NVML is silent.
+    """
 
     index: int
     uuid: str
@@ -18,6 +33,16 @@ class Gpu:
     memory: int
     free: int
     compute_capability: tuple[int, int]
+    driver: str = ""
+    cuda: tuple[int, int] | None = None
+    pcie: tuple[int, int] | None = None
+    power_limit: float | None = None
+
+    @property
+    def driver_branch(self) -> int | None:
+        """The driver's branch, 580 for "580.95.05"."""
+        branch = self.driver.split(".")[0]
+        return int(branch) if branch.isdecimal() else None
 
 
 def list_gpus() -> list[Gpu]:
@@ -36,6 +61,7 @@ def _gpu(index: int) -> Gpu:
     handle = pynvml.nvmlDeviceGetHandleByIndex(index)
     memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
     major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
+    cuda = int(pynvml.nvmlSystemGetCudaDriverVersion())
     return Gpu(
         index=index,
         uuid=_text(pynvml.nvmlDeviceGetUUID(handle)),
@@ -43,57 +69,109 @@ def _gpu(index: int) -> Gpu:
         memory=int(memory.total),
         free=int(memory.free),
         compute_capability=(int(major), int(minor)),
+        driver=_text(pynvml.nvmlSystemGetDriverVersion()),
+        cuda=(cuda // 1000, cuda % 1000 // 10),
+        pcie=_pcie(handle),
+        power_limit=_power_limit(handle),
     )
 
 
-def choose_gpu(gpus: list[Gpu], wanted: str) -> Gpu | None:
-    """The GPU that `wanted` names: a UUID (or its start), an index, `auto` (most free memory) or `none`.
+def _pcie(handle: object) -> tuple[int, int] | None:
+    try:
+        generation = pynvml.nvmlDeviceGetCurrPcieLinkGeneration(handle)
+        return int(generation), int(pynvml.nvmlDeviceGetCurrPcieLinkWidth(handle))
+    except pynvml.NVMLError:
+        return None
+
+
+def _power_limit(handle: object) -> float | None:
+    try:
+        return float(pynvml.nvmlDeviceGetEnforcedPowerLimit(handle)) / 1000
+    except pynvml.NVMLError:
+        return None
+
+
+def pci_gpus(root: Path = Path("/")) -> list[str]:
+    """PCI addresses of the NVIDIA GPUs that the kernel sees, whether or not a driver runs them."""
+    found = []
+    for device in sorted((root / "sys/bus/pci/devices").glob("*")):
+        try:
+            vendor, kind = ((device / name).read_text("ascii").strip() for name in ("vendor", "class"))
+        except OSError:
+            continue
+        if vendor == "0x10de" and kind.startswith("0x03"):
+            found.append(device.name)
+    return found
+
+
+def choose_gpus(gpus: Sequence[Gpu], wanted: str) -> tuple[Gpu, ...]:
+    """The GPUs that `wanted` names: UUIDs (or their starts) or indices with commas between them, `auto` (the
+    one with most free memory, the CPU where there is none) or `none`.
 
     Raises:
-        InvalidConfig: there is no such GPU.
+        InvalidConfig: there is no such GPU, or one is named twice.
     """
     if wanted == "none" or (wanted == "auto" and not gpus):
-        return None
+        return ()
     if wanted == "auto":
-        return max(gpus, key=lambda gpu: gpu.free)
-    matches = [gpu for gpu in gpus if str(gpu.index) == wanted or gpu.uuid.startswith(wanted)]
-    if len(matches) == 1:
-        return matches[0]
+        return (max(gpus, key=lambda gpu: gpu.free),)
+    chosen = tuple(_the_one(gpus, word.strip()) for word in wanted.split(","))
+    if len(set(chosen)) < len(chosen):
+        raise _unknown(gpus, wanted, "one GPU is named twice")
+    return chosen
+
+
+def _the_one(gpus: Sequence[Gpu], wanted: str) -> Gpu:
+    matches = [gpu for gpu in gpus if str(gpu.index) == wanted or (wanted and gpu.uuid.startswith(wanted))]
+    if len(matches) != 1:
+        raise _unknown(gpus, wanted, f"{len(matches)} GPUs match")
+    return matches[0]
+
+
+def _unknown(gpus: Sequence[Gpu], wanted: str, why: str) -> InvalidConfig:
     there = ", ".join(f"{gpu.index} = {gpu.uuid} ({gpu.name})" for gpu in gpus) or "none"
-    raise InvalidConfig(
-        f"{len(matches)} GPUs match {wanted!r}; there are: {there}",
+    return InvalidConfig(
+        f"{why}: {wanted!r}; there are: {there}",
         code="unknown_gpu",
         field="--gpu",
         remedy="give the UUID that nvidia-smi -L prints, or none for the CPU",
     )
 
 
-def gpu_for(entry: ServedModel, wanted: str) -> Gpu | None:
-    """The GPU of the worker of `entry`, None for one that uses none.
+def gpus_for(entry: ServedModel, wanted: str) -> tuple[Gpu, ...]:
+    """The GPUs of the worker of `entry`, none for one that uses none.
 
     Raises:
-        InvalidConfig: see `choose_gpu`.
+        InvalidConfig: see `choose_gpus`.
     """
-    return choose_gpu(list_gpus(), wanted) if entry.wants_gpu else None
+    if not entry.wants_gpu:
+        return ()
+    there = list_gpus()
+    if wanted == "auto" and len(there) < len(seen := pci_gpus()):
+        logger.warning("the NVIDIA driver runs %d of %d GPUs; %s", len(there), len(seen), NOT_DRIVEN)
+    return choose_gpus(there, wanted)
 
 
-def pin_environment(gpu: Gpu | None) -> dict[str, str]:
-    """The environment that lets a CUDA process see this GPU alone; it must stand before CUDA is loaded."""
-    order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-    return order | {"CUDA_VISIBLE_DEVICES": gpu.uuid if gpu is not None else ""}
+def pin_environment(gpus: Sequence[Gpu]) -> dict[str, str]:
+    """The environment that lets a CUDA process see these GPUs alone, in this order; it must stand before CUDA
+    is loaded."""
+    visible = ",".join(gpu.uuid for gpu in gpus)
+    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": visible}
 
 
-def runs_on(pid: int, gpu: Gpu) -> bool | None:
-    """Whether NVML lists process `pid` on the GPU; None where it cannot tell (a container's own pids)."""
+def memory_used_by(pid: int, gpu: Gpu) -> int | None:
+    """Bytes that process `pid` holds on the GPU, 0 where NVML lists others but not this one; None where it
+    cannot tell (in a container it sees no process ids, or other ones)."""
     pynvml.nvmlInit()
     try:
         handle = pynvml.nvmlDeviceGetHandleByUUID(gpu.uuid)
-        pids = {process.pid for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)}
+        processes = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
     except pynvml.NVMLError:
         return None
     finally:
         pynvml.nvmlShutdown()
-    return None if not pids else pid in pids
+    used = {process.pid: process.usedGpuMemory for process in processes}
+    return None if not used else used.get(pid, 0)
 
 
 def _text(value: object) -> str:

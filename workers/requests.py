@@ -1,5 +1,6 @@
 """Between a job and the engine: a job as the engine's request, its completion as our result. Pure."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from batchyard.catalogue import Catalogue, LlamaEntry, ModelEntry, with_task_defaults
@@ -9,25 +10,30 @@ from batchyard.output import ChoicesOutput, EmbeddingOutput, Output
 from batchyard.result import Confidence, Provenance, Result, Timings, Usage
 from batchyard.route import Route
 from batchyard.states import State
+from workers.profile import Resolved
 
 
-def engine_model(entry: ModelEntry, root: str, n_threads: int, on_gpu: bool) -> dict[str, Any]:
-    """The engine's `load` parameters for a catalogue entry; relative paths are taken from `root`."""
+def engine_model(
+    entry: ModelEntry, root: str, resolved: Resolved, *, on_gpu: bool = False,
+    memory_budget: int | None = None, load_locks: Sequence[str] = (),
+) -> dict[str, Any]:  # fmt: skip
+    """The engine's `load` parameters for a catalogue entry whose settings are `resolved`; relative paths are
+    taken from `root`, and without a GPU no layer goes onto one."""
+    values = {name: setting.value for name, setting in resolved.settings.items()}
     if isinstance(entry, OpenaiEntry):
         return entry.model_dump(mode="json")
     if isinstance(entry, OnnxEntry):
-        paths = {"model_path": root_path(root, entry.model_path), "n_threads": n_threads}
+        values["model_path"] = root_path(root, entry.model_path)
         if entry.tokenizer_path is not None:
-            paths["tokenizer_path"] = root_path(root, entry.tokenizer_path)
-        return entry.model_dump(mode="json") | paths
-    model = entry.model_dump(exclude={"engine", "tasks", "choices_temperature"})
-    model["model_path"] = root_path(root, entry.model_path)
+            values["tokenizer_path"] = root_path(root, entry.tokenizer_path)
+        return entry.model_dump(mode="json") | values
+    model = entry.model_dump(exclude={"engine", "tasks", "choices_temperature"}) | values
+    model |= {"memory_budget": memory_budget, "load_locks": list(load_locks)}
     if entry.mmproj_path is not None:
         model["mmproj_path"] = root_path(root, entry.mmproj_path)
-    model["n_threads"] = n_threads
     if not on_gpu:
-        model["n_gpu_layers"] = 0
-    return model
+        model |= {"n_gpu_layers": 0, "memory_budget": None, "load_locks": []}
+    return model | {"model_path": root_path(root, entry.model_path)}
 
 
 def root_path(root: str, path: str) -> str:

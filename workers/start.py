@@ -1,15 +1,28 @@
-"""Starting an engine for a catalogue entry: pinned, loaded, checked."""
+"""Starting an engine for a catalogue entry: profile chosen, settings resolved, GPU checked, model loaded.
+
+    entry, GPUs ─► prepare ─────────────► Start ─► start_engine ─────────────────► engine, ready
+                   reads hardware.yaml             asks the build, loads, asks NVML
+
+It knows no jobs.
+"""
 
 import logging
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from batchyard.catalogue import ModelEntry
-from batchyard.entry import OpenaiEntry
-from batchyard.errors import YardError
+from batchyard.catalogue import LlamaEntry, ModelEntry
+from batchyard.entry import OnnxEntry, on_nvidia
+from batchyard.errors import InvalidConfig, YardError
+from batchyard.hardware import Profile, load_hardware
 from batchyard.settings import Settings
+from workers.checks import gpu_findings
+from workers.engine.build_facts import BuildFacts, build_facts
+from workers.engine.errors import EngineError
 from workers.engine_process import EngineProcess
-from workers.gpu import Gpu, pin_environment, runs_on
+from workers.gpu import Gpu, memory_used_by, pin_environment
+from workers.profile import Resolved, choose_profile, resolve, this_cpu
 from workers.requests import engine_model
 
 LOAD_SECONDS = 900.0
@@ -18,29 +31,156 @@ PROGRAMS = {"llama_cpp": "workers.engine", "openai": "workers.remote", "onnx": "
 logger = logging.getLogger(__name__)
 
 
-def start_engine(
-    settings: Settings, entry: ModelEntry, gpu: Gpu | None, threads: int | None = None
-) -> EngineProcess:
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Everything that is decided before an engine starts. Without `gpus` it runs on the CPU."""
+
+    entry: ModelEntry
+    gpus: tuple[Gpu, ...]
+    profile: Profile
+    resolved: Resolved
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether llama.cpp puts layers onto a GPU."""
+        return (
+            isinstance(self.entry, LlamaEntry)
+            and bool(self.gpus)
+            and self.resolved.value("n_gpu_layers") != 0
+        )
+
+    @property
+    def budget(self) -> int | None:
+        """Bytes of GPU memory that the engine may take, all its GPUs together."""
+        return memory_budget(self.resolved, self.gpus) if self.on_gpu else None
+
+
+def prepare(
+    settings: Settings,
+    entry: ModelEntry,
+    gpus: Sequence[Gpu],
+    profile: str | None = None,
+    threads: int | None = None,
+) -> Start:
+    """Choose the profile (or take the one named) and resolve the entry's settings; `threads` win over both.
+
+    Raises:
+        InvalidConfig: the hardware file is wrong, or no profile fits.
+    """
+    chosen = choose_profile(load_hardware(settings.hardware), gpus, this_cpu(), profile)
+    resolved = resolve(entry, chosen).with_threads(threads, free_cores())
+    if isinstance(entry, LlamaEntry):
+        check_split(entry.model_name, resolved, gpus)
+    elif isinstance(entry, OnnxEntry) and not on_nvidia(resolved.value("execution_providers")):
+        gpus = ()
+    return Start(entry, tuple(gpus), chosen, resolved)
+
+
+def check_split(model: str, resolved: Resolved, gpus: Sequence[Gpu]) -> None:
+    """Refuse settings that name GPUs which the worker does not have, or leave some of its GPUs idle.
+
+    Raises:
+        InvalidConfig: naming the setting.
+    """
+    if not gpus:
+        return
+    parts, main = resolved.value("tensor_split"), resolved.value("main_gpu")
+    if len(gpus) > 1 and resolved.value("split_mode") == "none":
+        field, why = "split_mode", f"the worker has {len(gpus)} GPUs, and split_mode none uses one"
+        remedy = "set split_mode to layer (or row), or name one GPU"
+    elif parts is not None and len(parts) != len(gpus):
+        field, why = "tensor_split", f"tensor_split has {len(parts)} parts, and the worker {len(gpus)} GPUs"
+        remedy = "give a part for each GPU named in --gpu"
+    elif main >= len(gpus):
+        field, why = "main_gpu", f"main_gpu is {main}, and the worker has {len(gpus)} GPUs, counted from 0"
+        remedy = "count within the GPUs named in --gpu, not within the machine's"
+    else:
+        return
+    raise InvalidConfig(why, field=f"model {model!r}: {field}", remedy=remedy)
+
+
+def memory_budget(resolved: Resolved, gpus: Sequence[Gpu]) -> int | None:
+    """The budget in bytes: as it stands, or a share of the GPUs' memory."""
+    budget = resolved.value("memory_budget")
+    if budget is None:
+        return None
+    return int(budget * sum(gpu.memory for gpu in gpus)) if budget < 1 else int(budget)
+
+
+def start_engine(settings: Settings, start: Start) -> EngineProcess:
     """An engine with the entry's model loaded, pinned and checked.
 
     Raises:
-        InvalidConfig: the model cannot be loaded.
+        InvalidConfig: the model cannot be loaded, or not on this GPU.
     """
     root = str(settings.models.resolve().parent.parent)
-    environ = pin_environment(gpu) | _import_path()
-    if settings.omp_spin_count is not None:
-        environ["GOMP_SPINCOUNT"] = str(settings.omp_spin_count)
-    own = None if isinstance(entry, OpenaiEntry) else entry.n_threads
-    model = engine_model(entry, root, threads or own or free_cores(), gpu is not None)
-    engine = EngineProcess(PROGRAMS[entry.engine], model, environ)
+    environ = pin_environment(start.gpus) | _import_path() | spinning(settings, start.profile)
+    if start.on_gpu:
+        check_build(start, _facts(environ))
+    locks = tuple(str(settings.locks / f"batchyard-{gpu.uuid}.lock") for gpu in start.gpus)
+    model = engine_model(
+        start.entry,
+        root,
+        start.resolved,
+        on_gpu=start.on_gpu,
+        memory_budget=start.budget,
+        load_locks=locks,
+    )
+    engine = EngineProcess(PROGRAMS[start.entry.engine], model, environ)
     try:
         engine.wait_ready(LOAD_SECONDS)
+        if start.on_gpu:
+            check_placed(start, [memory_used_by(engine.pid, gpu) for gpu in start.gpus])
     except YardError:
         engine.end(grace=0.5)
         raise
-    if gpu is not None and runs_on(engine.pid, gpu) is False:
-        logger.warning("NVML does not list the engine on %s; is llama.cpp built with CUDA?", gpu.uuid)
     return engine
+
+
+def check_build(start: Start, build: BuildFacts) -> None:
+    """Refuse a build that cannot run on these GPUs; log what is merely doubtful.
+
+    Raises:
+        InvalidConfig: code `gpu_unusable`.
+    """
+    for finding in gpu_findings(start.gpus, start.profile, build):
+        if finding.fatal:
+            raise InvalidConfig(finding.message, code="gpu_unusable", field="--gpu", remedy=finding.remedy)
+        logger.warning("%s; %s", finding.message, finding.remedy)
+
+
+def check_placed(start: Start, used: Sequence[int | None]) -> None:
+    """Refuse an engine that is not on its GPUs, or takes more than its budget; `used` is bytes on each.
+
+    Raises:
+        InvalidConfig: code `gpu_unusable` or `over_memory_budget`.
+    """
+    for gpu, size in zip(start.gpus, used, strict=True):
+        if size == 0:
+            raise InvalidConfig(
+                f"the engine is loaded, and NVML does not list it on {gpu.uuid} ({gpu.name})",
+                code="gpu_unusable",
+                field="--gpu",
+                remedy="look at the engine's log (verbose: true in the catalogue), or run it on the CPU: "
+                "--gpu none",
+            )
+    known = [size for size in used if size is not None]
+    budget = start.budget
+    if budget is not None and sum(known) > budget:
+        raise InvalidConfig(
+            f"the engine takes {sum(known) / 2**20:,.0f} MiB of GPU memory, more than its budget of "
+            f"{budget / 2**20:,.0f} MiB",
+            code="over_memory_budget",
+            field="memory_budget",
+            remedy="lower n_slots or n_ctx, quantise the cache (type_k, type_v), or raise the budget",
+        )
+
+
+def spinning(settings: Settings, profile: Profile) -> dict[str, str]:
+    """The bound of OpenMP's spinning: the environment's, where it sets one, else the profile's."""
+    given = "omp_spin_count" in settings.model_fields_set
+    count = settings.omp_spin_count if given else profile.omp_spin_count
+    return {} if count is None else {"GOMP_SPINCOUNT": str(count)}
 
 
 def free_cores() -> int:
@@ -50,6 +190,13 @@ def free_cores() -> int:
     waits for its slowest thread, and that one was sharing its core.
     """
     return max(1, len(os.sched_getaffinity(0)) - 1)
+
+
+def _facts(environ: dict[str, str]) -> BuildFacts:
+    try:
+        return build_facts(os.environ | environ)
+    except EngineError as exc:
+        raise InvalidConfig(exc.message, code=exc.code, field=exc.field, remedy=exc.remedy) from exc
 
 
 def _import_path() -> dict[str, str]:

@@ -17,9 +17,9 @@ from batchyard.output import EmbeddingOutput
 from batchyard.sampling import Sampling
 from batchyard.settings import load_settings
 from workers.engine_process import EngineProcess
-from workers.gpu import gpu_for
+from workers.gpu import gpus_for
 from workers.requests import engine_request
-from workers.start import start_engine
+from workers.start import prepare, start_engine
 
 WARM_UP_SECONDS = 300.0
 _TEXT = "Warm-up: board 1, no finding at U1."
@@ -74,14 +74,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--model", required=True)
     parser.add_argument("--batch_size", "--batch-size", type=int, default=4)
     parser.add_argument("--gpu", default="auto")
+    parser.add_argument("--profile", help="hardware profile, instead of the one that matches the GPU or CPU")
     arguments = parser.parse_args(argv)
     try:
         settings = load_settings()
         catalogue = load_catalogue(settings.models)
         entry = catalogue.model(arguments.model)
         entry = entry.model_copy(update={"n_slots": max(entry.n_slots, arguments.batch_size)})
+        start = prepare(settings, entry, gpus_for(entry, arguments.gpu), arguments.profile)
         began = time.monotonic()
-        engine = start_engine(settings, entry, gpu_for(entry, arguments.gpu))
+        engine = start_engine(settings, start)
         loaded = time.monotonic() - began
         first = warm_up(engine, entry, catalogue, arguments.batch_size)
         second = warm_up(engine, entry, catalogue, arguments.batch_size)

@@ -51,6 +51,9 @@ def test_the_entries_to_be_uncommented_hold_and_show_every_key_of_theirs() -> No
     [
         (MODEL % ", n_ctx: -1" + TASKS, "model_list.0.n_ctx"),
         (MODEL % ", n_cxt: 512" + TASKS, "model_list.0.n_cxt"),
+        (MODEL % ", memory_budget: 1.5" + TASKS, "model_list.0.memory_budget"),
+        (MODEL % ", tensor_split: [-1]" + TASKS, "model_list.0.tensor_split"),
+        (MODEL % ", split_mode: tensor" + TASKS, "model_list.0.split_mode"),
         (MODEL % ", tasks: [u]" + TASKS, "'u'"),
         (MODEL % ", pooling_type: mean" + TASKS, "goes with embedding: true"),
         (MODEL % ", embedding: true, pooling_type: max" + TASKS, "pooling_type"),

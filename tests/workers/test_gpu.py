@@ -1,9 +1,12 @@
 """Which GPU a worker takes; the machine that runs this test may have none."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from batchyard.errors import InvalidConfig
-from workers.gpu import Gpu, choose_gpu, list_gpus, pin_environment
+from workers.gpu import Gpu, choose_gpus, list_gpus, pci_gpus, pin_environment
 
 P40 = [
     Gpu(0, "GPU-aaaa-1", "Tesla P40", 24 << 30, 3 << 30, (6, 1)),
@@ -12,31 +15,56 @@ P40 = [
 
 
 def test_auto_takes_the_one_with_most_free_memory_or_the_cpu() -> None:
-    assert choose_gpu(P40, "auto") is P40[1]
-    assert choose_gpu([], "auto") is None
-    assert choose_gpu(P40, "none") is None
+    assert choose_gpus(P40, "auto") == (P40[1],)
+    assert choose_gpus([], "auto") == ()
+    assert choose_gpus(P40, "none") == ()
 
 
 @pytest.mark.parametrize("wanted", ["0", "GPU-aaaa-1", "GPU-aaaa"])
 def test_a_gpu_is_named_by_index_or_uuid(wanted: str) -> None:
-    assert choose_gpu(P40, wanted) is P40[0]
+    assert choose_gpus(P40, wanted) == (P40[0],)
 
 
-@pytest.mark.parametrize("wanted", ["2", "GPU-", "GPU-cccc"])
+def test_several_gpus_are_taken_in_the_order_they_are_named() -> None:
+    assert choose_gpus(P40, "1, GPU-aaaa") == (P40[1], P40[0])
+    assert pin_environment(choose_gpus(P40, "1,0"))["CUDA_VISIBLE_DEVICES"] == "GPU-bbbb-2,GPU-aaaa-1"
+
+
+@pytest.mark.parametrize("wanted", ["2", "GPU-", "GPU-cccc", "0,0", "0,", ""])
 def test_a_name_that_fits_none_or_several_is_refused_with_what_there_is(wanted: str) -> None:
     with pytest.raises(InvalidConfig) as caught:
-        choose_gpu(P40, wanted)
+        choose_gpus(P40, wanted)
     assert caught.value.code == "unknown_gpu"
     assert "GPU-bbbb-2 (Tesla P40)" in str(caught.value)
 
 
 def test_the_pin_is_by_uuid_in_pci_order_and_hides_all_gpus_from_a_cpu_worker() -> None:
-    assert pin_environment(P40[1]) == {
+    assert pin_environment([P40[1]]) == {
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "CUDA_VISIBLE_DEVICES": "GPU-bbbb-2",
     }
-    assert pin_environment(None)["CUDA_VISIBLE_DEVICES"] == ""
+    assert pin_environment([])["CUDA_VISIBLE_DEVICES"] == ""
 
 
 def test_listing_needs_no_driver() -> None:
     assert all(gpu.uuid.startswith("GPU-") for gpu in list_gpus())
+
+
+def test_the_driver_branch_is_read_from_its_version() -> None:
+    assert replace(P40[0], driver="580.95.05").driver_branch == 580
+    assert P40[0].driver_branch is None
+
+
+def test_gpus_without_a_driver_are_found_on_the_bus(tmp_path: Path) -> None:
+    devices = {
+        "0000:02:00.0": ("0x10de", "0x030200"),  # a Tesla: 3D controller
+        "0000:03:00.0": ("0x10de", "0x040300"),  # the sound of a graphics card
+        "0000:00:02.0": ("0x8086", "0x030000"),
+    }
+    for name, (vendor, kind) in devices.items():
+        folder = tmp_path / "sys/bus/pci/devices" / name
+        folder.mkdir(parents=True)
+        (folder / "vendor").write_text(f"{vendor}\n")
+        (folder / "class").write_text(f"{kind}\n")
+    assert pci_gpus(tmp_path) == ["0000:02:00.0"]
+    assert pci_gpus(tmp_path / "nowhere") == []

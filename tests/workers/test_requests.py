@@ -3,9 +3,13 @@
 import pytest
 
 from batchyard.catalogue import Catalogue, parse_catalogue
+from batchyard.hardware import Profile
 from batchyard.job import Job
+from batchyard.model_settings import ModelSettings
 from batchyard.route import Route
 from batchyard.states import State
+from workers.engine.model import EngineModel
+from workers.profile import resolve
 from workers.requests import engine_model, engine_request, success
 
 VERDICT = {"type": "json_schema", "schema": {"type": "object"}}
@@ -102,15 +106,17 @@ def test_a_task_without_defaults_or_an_unknown_one_is_free_text(catalogue: Catal
 
 def test_the_model_is_found_from_the_root_and_needs_no_gpu(catalogue: Catalogue) -> None:
     entry = catalogue.model("m")
-    on_cpu = engine_model(entry, "/yard", 3, on_gpu=False)
-    assert (on_cpu["model_path"], on_cpu["n_gpu_layers"], on_cpu["n_threads"]) == (
-        "/yard/models/m.gguf",
-        0,
-        3,
-    )
-    on_gpu = engine_model(entry.model_copy(update={"model_path": "/abs.gguf"}), "/yard", 2, on_gpu=True)
-    assert (on_gpu["model_path"], on_gpu["n_gpu_layers"], on_gpu["n_threads"]) == ("/abs.gguf", -1, 2)
-    assert "tasks" not in on_cpu
+    profile = Profile(profile_name="p", settings=ModelSettings(n_gpu_layers=-1, n_batch=77, n_threads=3))
+    resolved = resolve(entry, profile)
+    on_cpu = engine_model(entry, "/yard", resolved, on_gpu=False, memory_budget=1 << 30, load_locks=["a"])
+    assert (on_cpu["model_path"], on_cpu["n_threads"], on_cpu["n_batch"]) == ("/yard/models/m.gguf", 3, 77)
+    assert (on_cpu["n_gpu_layers"], on_cpu["memory_budget"], on_cpu["load_locks"]) == (0, None, [])
+    absolute = entry.model_copy(update={"model_path": "/abs.gguf"})
+    on_gpu = engine_model(absolute, "/yard", resolved, on_gpu=True, memory_budget=1 << 30, load_locks=["a"])
+    assert (on_gpu["model_path"], on_gpu["n_gpu_layers"], on_gpu["n_threads"]) == ("/abs.gguf", -1, 3)
+    assert (on_gpu["memory_budget"], on_gpu["load_locks"]) == (1 << 30, ["a"])
+    EngineModel.parse(on_cpu)
+    EngineModel.parse(on_gpu)
 
 
 def test_entries_of_other_engines_go_as_they_are_with_their_paths_found() -> None:
@@ -123,11 +129,13 @@ def test_entries_of_other_engines_go_as_they_are_with_their_paths_found() -> Non
     }
     kind = {"model_name": "k", "engine": "onnx", "model_path": "a/m.onnx", "tokenizer_path": "a/t.json"}
     models = parse_catalogue({"model_list": [far, kind], "task_list": [{"task": "t"}]}, "test")
-    load = engine_model(models.model("f"), "/yard", 3, on_gpu=False)
+    profile = Profile(profile_name="p", execution_providers=("SomeProvider",))
+    far_model, kind_model = models.model("f"), models.model("k")
+    load = engine_model(far_model, "/yard", resolve(far_model, profile))
     assert (load["api_key"], load["dialect"]) == ("os.environ/K", "compatible")
-    load = engine_model(models.model("k"), "/yard", 3, on_gpu=False)
+    load = engine_model(kind_model, "/yard", resolve(kind_model, profile).with_threads(3, 1))
     assert (load["model_path"], load["tokenizer_path"]) == ("/yard/a/m.onnx", "/yard/a/t.json")
-    assert load["n_threads"] == 3
+    assert (load["n_threads"], load["execution_providers"]) == (3, ("SomeProvider",))
 
 
 def test_times_add_up_from_submission_to_result() -> None:

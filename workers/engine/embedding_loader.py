@@ -9,12 +9,12 @@ from typing import Any
 
 from workers.engine.environment import choose_threads
 from workers.engine.gguf_file import read_header
-from workers.engine.llama.build import offloads_to_gpu
 from workers.engine.llama.log import Log
 from workers.engine.llama.model import Model
 from workers.engine.llama.pooled import PooledContext
 from workers.engine.llama.vocabulary import Vocabulary
-from workers.engine.loader import identity
+from workers.engine.load_lock import held
+from workers.engine.loader import identity, room_on_gpu
 from workers.engine.model import EngineModel
 from workers.engine.notebook import Notebook
 from workers.engine.smoke import SMOKE_OK, prove
@@ -32,11 +32,17 @@ class EmbeddingRuntime:
 
 
 def load_embedder(settings: EngineModel, *, notebook: Notebook | None = None) -> EmbeddingRuntime:
-    """Load an embedding model. Raises EngineError: model_file_invalid, out_of_memory."""
-    notebook = notebook or Notebook()
+    """Load an embedding model, one at a time on a GPU. Raises EngineError: model_file_invalid,
+    out_of_memory.
+    """
+    with held(settings.load_locks):
+        return _load(settings, notebook or Notebook())
+
+
+def _load(settings: EngineModel, notebook: Notebook) -> EmbeddingRuntime:
     header = read_header(Path(settings.model_path))
     n_threads = settings.n_threads or choose_threads()
-    on_gpu = settings.n_gpu_layers != 0 and offloads_to_gpu()
+    on_gpu = room_on_gpu(settings, header)
     proved = prove(settings, n_threads, notebook, on_gpu=on_gpu)
     log = Log(settings.verbose)
     model = Model(settings, use_extra_bufts=proved == SMOKE_OK, log=log)

@@ -29,6 +29,7 @@ from workers.engine.notebook import Notebook, file_identity, sha256_of
 from workers.engine.prompt import PromptBuilder
 from workers.engine.shape import (
     CHOICE_ROWS,
+    ContextShape,
     choose_in_graph,
     choose_kept_cells,
     choose_min_shared,
@@ -73,10 +74,7 @@ def _load(settings: EngineModel, notebook: Notebook) -> Runtime:
     path = Path(settings.model_path)
     header = read_header(path)
     n_threads = settings.n_threads or choose_threads()
-    on_gpu = settings.n_gpu_layers != 0 and offloads_to_gpu()
-    if on_gpu:
-        free = sum(device.free for device in devices() if device.kind == "gpu")
-        check_fits(planned_memory(settings, header, path.stat().st_size, on_gpu=True), free, settings)
+    on_gpu = room_on_gpu(settings, header)
     proved = prove(settings, n_threads, notebook, on_gpu=on_gpu)
     log = Log(settings.verbose)
     model = Model(settings, use_extra_bufts=proved == SMOKE_OK, log=log)
@@ -149,6 +147,18 @@ def open_on(
             )
             undo.callback(projector.close)
         return context, projector, undo.pop_all().close
+
+
+def room_on_gpu(settings: EngineModel, header: GgufHeader) -> bool:
+    """Whether layers go onto a GPU, which must then have room for them. For an embedding model that is an
+    upper bound: most have no KV cache. Raises EngineError (out_of_memory).
+    """
+    if settings.n_gpu_layers == 0 or not offloads_to_gpu():
+        return False
+    size = Path(settings.model_path).stat().st_size
+    free = sum(device.free for device in devices() if device.kind == "gpu")
+    check_fits(planned_memory(settings, header, size, on_gpu=True), free, settings)
+    return True
 
 
 def identity(settings: EngineModel, header: GgufHeader, model: Model, notebook: Notebook) -> dict[str, Any]:

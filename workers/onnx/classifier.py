@@ -17,7 +17,7 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state
 from tokenizers import Tokenizer
 
-from batchyard.entry import OnnxEntry
+from batchyard.entry import DEFAULT_PROVIDERS, OnnxEntry
 from workers.engine.errors import PROMPT_EMPTY, PROMPT_TOO_LONG, EngineError
 from workers.port.settings import wrong_setting
 
@@ -124,7 +124,8 @@ def load_classifier(entry: OnnxEntry) -> Classifier:
 
 def _session(entry: OnnxEntry) -> Any:
     there = onnxruntime.get_available_providers()
-    for name in entry.execution_providers:
+    providers = entry.execution_providers or DEFAULT_PROVIDERS
+    for name in providers:
         if name not in there:
             raise wrong_setting(
                 "execution_providers",
@@ -139,12 +140,10 @@ def _session(entry: OnnxEntry) -> Any:
     # the machine is shared with the queue and the router: idle threads sleep
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        session = onnxruntime.InferenceSession(
-            entry.model_path, options, providers=list(entry.execution_providers)
-        )
+        session = onnxruntime.InferenceSession(entry.model_path, options, providers=list(providers))
     except RUNTIME_ERRORS as error:
         raise wrong_setting("model_path", f"ONNX Runtime cannot load it: {_cut(error)}") from None
-    wanted, started = entry.execution_providers[0], session.get_providers()[0]
+    wanted, started = providers[0], session.get_providers()[0]
     if wanted != started:
         raise wrong_setting(
             "execution_providers",
