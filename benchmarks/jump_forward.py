@@ -27,8 +27,8 @@ from benchmarks.machine import this_machine
 from benchmarks.reports import Labelled, labelled_reports, share_right
 from benchmarks.table import aligned, ratio, show, spread, write_json
 from workers.engine_process import EngineProcess
-from workers.gpu import choose_gpu, list_gpus
-from workers.start import start_engine
+from workers.gpu import gpus_for
+from workers.start import prepare, start_engine
 
 VARIANTS: dict[str, dict[str, bool]] = {
     "jump-forward": {"jump_forward": True, "json_whitespace": False},
@@ -73,9 +73,9 @@ def measure(setup: Setup, reports: Sequence[Labelled], slots: int, rounds: int) 
     try:
         for name, switches in VARIANTS.items():
             entry = setup.catalogue.model(setup.model).model_copy(update={"n_slots": slots, **switches})
-            engines[name] = start_engine(
-                setup.settings, entry, choose_gpu(list_gpus(), setup.gpu), setup.threads
-            )
+            gpus = gpus_for(entry, setup.gpu)
+            start = prepare(setup.settings, entry, gpus, threads=setup.threads)
+            engines[name] = start_engine(setup.settings, start)
             asked(engines[name], setup, prompts[:slots], slots)
         for number in range(rounds):
             for name in list(VARIANTS) if number % 2 == 0 else list(reversed(VARIANTS)):
