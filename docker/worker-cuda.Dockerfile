@@ -31,7 +31,8 @@ FROM nvidia/cuda:${CUDA}-runtime-ubuntu${UBUNTU}
 RUN apt-get update \
  && apt-get install -y --no-install-recommends libgomp1 python3 \
  && rm -rf /var/lib/apt/lists/* \
- && useradd --system --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin batchyard
+ && useradd --system --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin batchyard \
+ && install -d -o batchyard -g batchyard /var/lib/batchyard/locks
 COPY --from=build /opt/venv /opt/venv
 WORKDIR /app
 COPY batchyard batchyard
@@ -41,7 +42,7 @@ COPY models models
 COPY docker/healthcheck.py docker/
 # utility: NVML, through which the worker chooses and checks its GPU
 ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/app PYTHONUNBUFFERED=1 HOME=/tmp \
-    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility BATCHYARD_LOCKS=/var/lib/batchyard/locks
 RUN python -m compileall -q /app
 USER 10001:10001
 CMD ["python", "-m", "workers", "--model", "defect_detect", "--gpu", "0"]

@@ -85,6 +85,16 @@ def test_health_check_of_a_worker_asks_for_that_worker(services: dict[str, Any])
             assert service["healthcheck"]["test"] == ["CMD", "python", "docker/healthcheck.py", name]
 
 
+def test_workers_that_may_share_a_card_share_the_lock_it_is_loaded_under(services: dict[str, Any]) -> None:
+    recipe = (ROOT / "docker/worker-cuda.Dockerfile").read_text(encoding="utf-8")
+    folder = "/var/lib/batchyard/locks"
+    assert (
+        f"BATCHYARD_LOCKS={folder}" in recipe and f"install -d -o batchyard -g batchyard {folder}" in recipe
+    )
+    for service in workers_of(services, "gpu").values():
+        assert f"gpu-locks:{folder}" in service["volumes"]
+
+
 def test_no_password_stands_in_the_file(compose: dict[str, Any], services: dict[str, Any]) -> None:
     for secret in compose["secrets"].values():
         assert set(secret) == {"file"}
