@@ -119,7 +119,10 @@ def main() -> int:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     machine = this_machine()
-    settings = Settings(models=Path(os.environ.get("BATCHYARD_MODELS", ROOT / "configs/models.yaml")))
+    settings = Settings(
+        models=Path(os.environ.get("BATCHYARD_MODELS", ROOT / "configs/models.yaml")),
+        hardware=Path(os.environ.get("BATCHYARD_HARDWARE", ROOT / "configs/hardware.yaml")),
+    )
     setup = Setup(
         settings, load_catalogue(settings.models), arguments.model, arguments.task,
         arguments.gpu, arguments.threads,

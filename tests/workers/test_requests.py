@@ -72,7 +72,8 @@ def test_choices_get_the_temperature_fitted_for_task_and_model(catalogue: Catalo
     fitted = catalogue.model("m").model_copy(update={"choices_temperature": {"look": 2.5}})
     assert engine_request(job, "look", catalogue, fitted)["output"]["temperature"] == 2.5
     assert engine_request(job, "plain", catalogue, fitted)["output"]["temperature"] == 1.0
-    assert "choices_temperature" not in engine_model(fitted, "/yard", 1, on_gpu=False)
+    load = engine_model(fitted, "/yard", resolve(fitted, Profile(profile_name="p")))
+    assert "choices_temperature" not in load
 
 
 def test_a_text_to_embed_follows_its_task_s_instruction_without_a_chat(catalogue: Catalogue) -> None:
