@@ -6,18 +6,20 @@ its rows, and every row of logits favours the same token, so that a job ends by 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from workers.engine.llama.context import Batch, Context, ContextShape
-from workers.engine.loader import Runtime, choose_kept_cells, choose_min_shared, plan_shape
+from workers.engine.images import Image
+from workers.engine.llama.context import Batch, Context
+from workers.engine.loader import Runtime
 from workers.engine.memory import Memory
 from workers.engine.model import EngineModel
-from workers.engine.prompt import PromptBuilder
+from workers.engine.prompt import Prompt, PromptBuilder
 from workers.engine.request import EngineRequest
+from workers.engine.shape import ContextShape, choose_kept_cells, choose_min_shared, plan_shape
 
 Tokens = npt.NDArray[np.int32]
 
@@ -118,11 +120,11 @@ class SimulatedPrompts(PromptBuilder):
     def __init__(self, usable: Sequence[int]) -> None:
         self._usable = np.array(usable, np.int32)
 
-    def build(self, request: EngineRequest) -> Tokens:
+    def build(self, request: EngineRequest, images: Mapping[str, Image]) -> Prompt:
         """Raises ValueError for another text."""
         shared, unique, number = (int(word) for word in (request.prompt or "").split())
         own = np.random.default_rng([7, number]).choice(self._usable, unique)
-        return np.concatenate([np.resize(self._usable, shared), own]).astype(np.int32)
+        return Prompt(np.concatenate([np.resize(self._usable, shared), own]).astype(np.int32))
 
 
 def simulated_runtime(

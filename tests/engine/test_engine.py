@@ -269,6 +269,20 @@ def test_sequential_jobs_find_their_instruction_kept(make_yard: Callable[..., An
 
 
 @pytest.mark.parametrize("unified", [True, False])
+def test_followers_get_the_beginning_of_one_that_is_done_in_the_step_that_computes_it(
+    make_yard: Callable[..., Any], unified: bool
+) -> None:
+    shared = "The same long instruction for every job, word for word, again and again. " * 2
+    yard = make_yard(n_slots=8, n_batch=64, kv_unified=unified)
+    yard.submit("first", prompt=shared + "1", sampling={"max_tokens": 1})
+    yard.step()
+    for at in range(6):
+        yard.submit(str(at), prompt=shared + f"x{at}", sampling={"max_tokens": 1})
+    done = yard.run()
+    assert min(done[str(at)]["usage"]["cached_tokens"] for at in range(6)) > 100
+
+
+@pytest.mark.parametrize("unified", [True, False])
 def test_a_conversation_is_computed_once(make_yard: Callable[..., Any], unified: bool) -> None:
     yard = make_yard(kv_unified=unified, n_slots=2)
     messages = user("Which board is next?")

@@ -106,6 +106,8 @@ class Admission:
             source, length = self._source(one)
             if source is not None and self._memory.worth_keeping(length, known):
                 one.follows = (source, length)
+                # it may be done in the very step that computes the last of it
+                source.keep_at = max(source.keep_at, length)
                 return
             one.keep_at = seen
         self._reuse(one)
