@@ -81,4 +81,4 @@ def yard_roles(
 
 
 def _worker_arguments(worker: Placement) -> list[str]:
-    return ["--model", worker.model, *(["--gpu", worker.gpu] if worker.gpu is not None else [])]
+    return ["--model", worker.model, "--gpu", worker.gpu or "none"]

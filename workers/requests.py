@@ -12,6 +12,9 @@ from batchyard.route import Route
 from batchyard.states import State
 from workers.profile import Resolved
 
+_GREEDY = {"temperature": 0.0}
+"""What a silent job gets, as `batchyard.sampling` says; the engine's own default is llama.cpp's, 0.8."""
+
 
 def engine_model(
     entry: ModelEntry, root: str, resolved: Resolved, *, on_gpu: bool = False,
@@ -48,7 +51,7 @@ def engine_request(job: Job, task: str, catalogue: Catalogue, model: ModelEntry)
     job = with_task_defaults(job, entry)
     request: dict[str, Any] = {
         "id": job.id,
-        "sampling": job.sampling.model_dump(exclude_none=True),
+        "sampling": _GREEDY | job.sampling.model_dump(exclude_none=True),
         "output": _engine_output(job.output, _temperature(model, task)),
         "priority": job.priority,
         "deadline": job.deadline,

@@ -67,6 +67,11 @@ def test_what_the_job_says_itself_stands(catalogue: Catalogue) -> None:
     assert (request["priority"], request["deadline"]) == (0, 5.0)
 
 
+def test_a_silent_job_is_greedy_as_the_contract_says(catalogue: Catalogue) -> None:
+    request = engine_request(Job(id="1", prompt="x"), "plain", catalogue, catalogue.model("m"))
+    assert request["sampling"] == {"temperature": 0.0}
+
+
 def test_choices_get_the_temperature_fitted_for_task_and_model(catalogue: Catalogue) -> None:
     job = Job.model_validate({"prompt": "x", "output": {"type": "choices", "choices": ["a", "b"]}})
     fitted = catalogue.model("m").model_copy(update={"choices_temperature": {"look": 2.5}})

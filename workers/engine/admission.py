@@ -98,9 +98,12 @@ class Admission:
         if not self._shares:
             return
         tokens = one.known()
-        match = self._memory.match(tokens)
+        self._share(one, min(self._memory.see(tokens), len(tokens) - 1))
+
+    def _share(self, one: Sequence, seen: int) -> None:
+        """`seen` tokens of it began an earlier prompt."""
+        match = self._memory.match(one.known())
         known = 0 if match is None else match.length
-        seen = min(self._memory.see(tokens), len(tokens) - 1)
         # a suspect runs alone, so nobody would compute a beginning for it
         if self._memory.worth_keeping(seen, known) and not one.suspect:
             source, length = self._source(one)
@@ -129,16 +132,17 @@ class Admission:
         return best, longest
 
     def _follow(self, one: Sequence) -> None:
-        """Take over another one's beginning once it is computed, or go on alone when that one is gone."""
+        """Take over another one's beginning once it is computed; look for another where that one is gone."""
         if one.follows is None:
             return
         source, length = one.follows
-        if self._running.holds(source):
-            if source.computed < length:
-                return
+        if not self._running.holds(source):
+            one.follows = None
+            self._share(one, length)
+        elif source.computed >= length:
+            one.follows = None
             self._memory.keep(source.slot, source.prompt[:length])
-        one.follows = None
-        self._reuse(one)
+            self._reuse(one)
 
     def _reuse(self, one: Sequence) -> None:
         match = self._memory.match(one.known())

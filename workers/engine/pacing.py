@@ -90,13 +90,14 @@ class Pacing:
 
     def bound(self, demand: Demand) -> Demand:
         """What of a demand fits the targets: batch jobs give rows up for interactive ones, then chunks get
-        shorter for those who decode.
+        shorter for those who decode, unless an interactive one would wait for batch jobs' tokens by that.
         """
         if self._on and any(one.interactive for one in self._running):
             demand = self._beside_interactive(demand)
         n_decoding = len(demand.decoding)
         budget = demand.budget
-        if demand.joining and n_decoding:
+        hurried = any(one.interactive for one, _ in demand.joining)
+        if demand.joining and n_decoding and (not hurried or any(one.interactive for one in demand.decoding)):
             cells = self._cells(demand.decoding)
             chunk = self._pace.chunk(n_decoding, cells, budget - n_decoding, context=self._context())
             budget = min(budget, n_decoding + chunk)

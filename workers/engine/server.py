@@ -7,7 +7,6 @@ One thread does everything: it reads what has arrived without waiting while ther
 from __future__ import annotations
 
 import base64
-import binascii
 import select
 import socket
 from collections.abc import Callable
@@ -202,6 +201,6 @@ def _take_image(engine: Engine, message: dict[str, Any]) -> None:
         engine.image(sha256, EngineError(code, why, remedy=error.get("remedy")))
         return
     try:
-        engine.image(sha256, base64.b64decode(str(message.get("data")), validate=True))
-    except binascii.Error as fault:
+        engine.image(sha256, base64.b64decode(message.get("data") or "", validate=True))
+    except (TypeError, ValueError) as fault:
         engine.image(sha256, EngineError(IMAGE_CORRUPT, f"the image's frame is no base64: {fault}"))

@@ -1,7 +1,7 @@
 """How endpoints spell what OpenAI's API has no words for, or what they spell otherwise.
 
-Sources: each server's own request types (llama.cpp's server, llama-cpp-python's `server/types.py`,
-text-generation-webui's `extensions/openai/typing.py`, vLLM's documentation of extra parameters). It knows no
+Sources: llama-cpp-python's `server/types.py`, which the tests talk to; text-generation-webui's
+`extensions/openai/typing.py` and vLLM's documentation of extra parameters, which they do not. It knows no
 request.
 """
 
