@@ -1,6 +1,6 @@
 """What this machine's GPU (or, without one, its CPU) does with a model, and the profile that follows from it.
 
-    python -m benchmarks.gpu [--model PATH] [--gpu 0] [--json FILE]
+    python -m benchmarks.gpu [--model starter|1.1B|7B|PATH] [--gpu 0] [--json FILE]
 
 Rows of one prompt a step against milliseconds, and tokens/s of a prompt by chunk; decoding at several numbers
 of slots; flash attention, KV cache types and in-graph sampling against each other; memory, and energy from
@@ -26,13 +26,12 @@ ROWS = (1, 2, 4, 8, 9, 12, 16, 24, 32, 64, 128, 256, 512)
 SLOTS = (1, 4, 8, 16, 32, 64)
 STEP_MS = 160.0
 """A step should be no longer than this while others wait for their next token."""
-STARTER = Path(__file__).resolve().parent.parent / "models/defect_detect.Q4_K_M.gguf"
 
 
 def main(argv: list[str] | None = None) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.splitlines()[0])
-    parser.add_argument("--model", type=Path, default=STARTER, help="GGUF to measure with")
+    parser.add_argument("--model", default="starter", help="starter, 1.1B, 7B (random weights), or a GGUF")
     parser.add_argument("--gpu", default="auto", help="UUID, index, auto or none")
     parser.add_argument("--rows", type=int, nargs="+", default=ROWS)
     parser.add_argument("--slots", type=int, nargs="+", default=SLOTS)
@@ -48,18 +47,21 @@ def main(argv: list[str] | None = None) -> int:
     try:
         gpus = choose_gpus(list_gpus(), options.gpu)[:1]
         os.environ.update(pin_environment(gpus))
-        from benchmarks.steps import Bench, measure  # loads the library, which reads the environment once
+        # these load the library, which reads the environment once
+        from benchmarks.shapes import measured_model
+        from benchmarks.steps import Bench, measure
 
-        bench = Bench(options.model, gpus[0] if gpus else None, options.threads, options.repeats)
+        path = measured_model(options.model)
+        bench = Bench(path, gpus[0] if gpus else None, options.threads, options.repeats)
         figures = measure(bench, options.rows, options.slots, options.steps, options.prompt)
     except (YardError, EngineError) as exc:
         print(f"error: {exc}", file=sys.stderr)
         return 2
     suggestion = suggest(figures, options.step_ms)
     where = f"{gpus[0].name}, driver {gpus[0].driver}" if gpus else f"the CPU, {options.threads} threads"
-    show(f"{options.model.name} on {where}", machine, report(figures, suggestion))
+    show(f"{path.name} on {where}", machine, report(figures, suggestion))
     document = {
-        "model": options.model.name,
+        "model": path.name,
         "gpu": asdict(gpus[0]) if gpus else None,
         "figures": asdict(figures),
         "suggested": suggestion,

@@ -90,10 +90,10 @@ def _estimate(settings: Settings, start: Start) -> MemoryEstimate:
     root = str(settings.models.resolve().parent.parent)
     frame = engine_model(start.entry, root, start.resolved, on_gpu=start.on_gpu)
     model = EngineModel.parse(frame)
-    path = Path(model.model_path)
     try:
-        header = read_header(path)
-        return planned_memory(model, header, path.stat().st_size, on_gpu=start.on_gpu)
+        for path in filter(None, (model.mmproj_path, model.model_path)):
+            header = read_header(Path(path))
+        return planned_memory(model, header, on_gpu=start.on_gpu)
     except EngineError as exc:
         raise InvalidConfig(exc.message, code=exc.code, field=exc.field, remedy=exc.remedy) from exc
 

@@ -1,4 +1,4 @@
-"""How much memory a model takes on its device, from the GGUF's header and the context's sizes. Pure.
+"""How much memory a model takes on its device, from the GGUF's header and the context's sizes.
 
 Three parts that llama.cpp allocates, each a little above what it reports (tests compare): weights, the KV
 cache, and the compute buffer of the largest step; on a GPU a margin for what CUDA itself takes. It is an
@@ -7,7 +7,8 @@ upper bound for models with sliding windows or with fewer heads in some layers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 from workers.engine.errors import OUT_OF_MEMORY, EngineError
@@ -54,13 +55,16 @@ class MemoryEstimate:
         return f"{text} + margin {self.margin / 2**20:,.0f} = {self.total / 2**20:,.0f} MiB"
 
 
-def planned_memory(
-    settings: EngineModel, header: GgufHeader, file_size: int, *, on_gpu: bool
-) -> MemoryEstimate:
-    """The estimate for the context that the loader would make."""
+def planned_memory(settings: EngineModel, header: GgufHeader, *, on_gpu: bool) -> MemoryEstimate:
+    """The estimate for the context that the loader would make, and an image encoder on the same device."""
+    file_size = Path(settings.model_path).stat().st_size
+    encoder = 0
+    if settings.mmproj_path is not None and (settings.mmproj_offload or not on_gpu):
+        encoder = Path(settings.mmproj_path).stat().st_size
     unified = choose_unified(settings, file_size, on_gpu=on_gpu)
     shape, _, _ = plan_shape(settings, 1, unified=unified, shares=settings.prefix_cache)
-    return estimate_memory(header, file_size, settings, shape, on_gpu=on_gpu)
+    estimate = estimate_memory(header, file_size, settings, shape, on_gpu=on_gpu)
+    return replace(estimate, weights=estimate.weights + encoder)
 
 
 def check_fits(estimate: MemoryEstimate, free: int, settings: EngineModel) -> None:

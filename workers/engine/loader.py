@@ -155,9 +155,8 @@ def room_on_gpu(settings: EngineModel, header: GgufHeader) -> bool:
     """
     if settings.n_gpu_layers == 0 or not offloads_to_gpu():
         return False
-    size = Path(settings.model_path).stat().st_size
     free = sum(device.free for device in devices() if device.kind == "gpu")
-    check_fits(planned_memory(settings, header, size, on_gpu=True), free, settings)
+    check_fits(planned_memory(settings, header, on_gpu=True), free, settings)
     return True
 
 

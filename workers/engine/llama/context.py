@@ -61,6 +61,8 @@ class EmbeddingBatch(Batch):
 class Context:
     """The memory and the forward pass. One thread owns it."""
 
+    _device: DeviceSampler | None = None
+
     def __init__(
         self, model: Model, settings: EngineModel, shape: ContextShape, log: Log, *, device_slots: int = 0
     ) -> None:
@@ -86,7 +88,8 @@ class Context:
         self._settings = settings
         self._shape = shape
         self._log = log
-        self._device = DeviceSampler(device_slots, model.vocabulary.size) if device_slots else None
+        if device_slots:
+            self._device = DeviceSampler(device_slots, model.vocabulary.size)
         self._pointer: Any = None
         self.renew()
         self.n_vocab = model.vocabulary.size
