@@ -41,7 +41,11 @@ class LlamaEntry(ServedModel, ModelSettings):
     ] = None
     kept_cells: Annotated[
         int | None,
-        Field(ge=0, description="Tokens of the KV memory for beginnings that jobs share; null is one n_ctx."),
+        Field(
+            ge=0,
+            description="Tokens of the KV memory for beginnings that jobs share; null is n_ctx for every eight "
+            "slots, and one more.",
+        ),
     ] = None
     use_mmap: bool = True
     use_mlock: bool = False

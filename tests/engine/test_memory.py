@@ -30,7 +30,8 @@ def kept(*, unified: bool) -> tuple[Memory, Calls]:
     """Two slots; the first 30 tokens of slot 0 are kept under id 2."""
     cells = Calls()
     memory = Memory(cells, 2, n_cells=200, kept=1, kept_cells=100, forks=0, unified=unified)
-    memory.computed(memory.take_slot(), 40)
+    slot, _ = memory.take_slot(LONG)
+    memory.computed(slot, 40)
     assert memory.keep(0, LONG[:30])
     return memory, cells
 
@@ -41,7 +42,7 @@ def test_a_unified_memory_shares_and_separate_ones_are_copied_whole_and_cut() ->
         cells.calls.clear()
         match = memory.match(LONG[:25])
         assert match is not None
-        memory.reuse(match, memory.take_slot())
+        memory.reuse(match, memory.take_slot(LONG)[0])
         expected = [("copy", 2, 1, 24)] if unified else [("copy", 2, 1, -1), ("remove", 1, 24)]
         assert cells.calls == expected
 
@@ -52,7 +53,7 @@ def test_keeping_moves_cells_from_the_slot_to_the_beginning() -> None:
     assert memory.shortage(160) == 0
     assert memory.shortage(161) == 1
     assert not memory.make_room(161)  # the beginning is in use
-    memory.release_slot(0)
+    memory.release_slot(0, LONG[:40])
     assert memory.make_room(161)
     assert memory.kept_cells == 30  # 30 + 161 fit
     assert memory.make_room(180)
@@ -66,7 +67,34 @@ def test_separate_memories_never_run_out() -> None:
 
 def test_slots_are_handed_out_lowest_first() -> None:
     memory = Memory(Calls(), 3, n_cells=9, kept=0, kept_cells=0, forks=0, unified=True)
-    assert [memory.take_slot() for _ in range(3)] == [0, 1, 2]
-    memory.release_slot(2)
-    memory.release_slot(0)
-    assert memory.take_slot() == 0
+    assert [memory.take_slot(LONG)[0] for _ in range(3)] == [0, 1, 2]
+    memory.release_slot(2, LONG)
+    memory.release_slot(0, LONG)
+    assert memory.take_slot(LONG)[0] == 0
+
+
+def test_a_free_slot_of_separate_memories_still_holds_what_the_next_one_may_begin_with() -> None:
+    cells = Calls()
+    memory = Memory(cells, 2, n_cells=200, kept=1, kept_cells=100, forks=0, unified=False)
+    memory.release_slot(memory.take_slot(LONG)[0], LONG[:40])
+    assert cells.calls == []
+    assert memory.cells_used == 0
+    assert memory.take_slot(LONG[:25]) == (0, 24)  # the last token is always computed
+    assert cells.calls == [("remove", 0, 24)]
+    assert memory.cells_used == 24
+    memory.release_slot(0, LONG[:24])
+    other = np.arange(500, 600, dtype=np.int32)
+    assert memory.take_slot(other) == (0, 0)
+    assert cells.calls[1:] == [("remove", 0, 0)]
+
+
+def test_a_slot_used_as_a_fork_holds_nothing_any_more() -> None:
+    cells = Calls()
+    memory = Memory(cells, 2, n_cells=200, kept=1, kept_cells=100, forks=0, unified=False)
+    memory.take_slot(LONG)
+    memory.release_slot(memory.take_slot(LONG)[0], LONG[:40])
+    cells.calls.clear()
+    assert memory.fork(0, 10) == 1
+    assert cells.calls[0] == ("remove", 1, 0)
+    memory.drop_forks()
+    assert memory.take_slot(LONG) == (1, 0)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from workers.engine.memory import Memory
-from workers.engine.prefix_tree import AGE_AFTER, MAX_SEEN, MIN_SHARED, PrefixTree, common_length
+from workers.engine.prefix_tree import HALF_LIFE, MAX_SEEN, MIN_SHARED, PrefixTree, common_length
 
 LONG = np.arange(100, dtype=np.int32)
 
@@ -71,6 +71,8 @@ def test_only_a_real_gain_within_the_budget_is_kept() -> None:
 
 def test_the_least_recently_used_leaf_goes_first_and_its_trunk_stays() -> None:
     tree = PrefixTree((8, 9, 10), 1000)
+    for tokens in (prompt(30), prompt(30, rest=2000)):
+        tree.see(tokens)
     tree.grow(LONG[:30])
     old, new = tree.grow(prompt(30)), tree.grow(prompt(30, rest=2000))
     assert old is not None
@@ -109,18 +111,36 @@ def test_what_a_running_sequence_uses_is_not_evicted() -> None:
     assert tree.evict() is not None
 
 
-def test_a_beginning_of_many_prompts_does_not_go_for_one_of_few() -> None:
+def test_a_beginning_that_spares_more_does_not_go_for_one_that_spares_less() -> None:
     tree = PrefixTree((8,), 1000)
     for rest in (1, 2, 3):
         tree.see(prompt(30, rest=rest))
+    assert 75 < tree.worth(LONG[:30]) < 90  # three prompts, thirty cells
+    assert tree.worth(LONG[:40]) == 0.0
     tree.grow(LONG[:30])
-    assert tree.passes(LONG[:30]) == 3
-    assert tree.passes(LONG[:40]) == 0
-    assert tree.evict(rarer_than=3) is None
-    for at in range(AGE_AFTER):
+    assert tree.worth(LONG[:30]) == 0.0  # it is in memory
+    assert tree.evict(worth_less_than=75.0) is None
+    for at in range(4 * int(HALF_LIFE)):
         tree.see(np.full(20, 5000 + at, np.int32))
-    assert tree.passes(LONG[:30]) == 1
-    assert tree.evict(rarer_than=2) is not None
+    assert tree.evict(worth_less_than=75.0 / 12) is not None
+
+
+def test_a_new_instruction_takes_the_place_of_one_that_is_not_used_any_more() -> None:
+    tree = PrefixTree((8,), 300)
+    first, second = np.arange(1000, 1200, dtype=np.int32), np.arange(2000, 2200, dtype=np.int32)
+    for instruction in (first, second):
+        kept_after = 0
+        for at in range(50):
+            tokens = np.concatenate([LONG[:9], instruction, [at, at, at]]).astype(np.int32)
+            tree.see(tokens)
+            while not tree.fits(200) and tree.evict(tree.worth(tokens[:209])) is not None:
+                pass
+            if tree.grow(tokens[:209]) is not None:
+                kept_after = at
+        assert kept_after < 2 * HALF_LIFE
+    match = tree.match(np.concatenate([LONG[:9], second, [7]]).astype(np.int32))
+    assert match is not None
+    assert match.length == 209
 
 
 def test_what_was_seen_is_bounded() -> None:
@@ -188,8 +208,9 @@ def test_every_cell_is_accounted_for_whatever_comes_and_goes(seed: int) -> None:
             trunk = chance.choice(trunks)[: chance.randrange(5, 40)]
             tail = [chance.randrange(3) for _ in range(chance.randrange(1, 30))]
             tokens = np.concatenate([trunk, np.array(tail, np.int32)])
-            slot = memory.take_slot()
             match = memory.match(tokens)
+            slot, left = memory.take_slot(tokens)
+            assert left == 0
             running[slot], done[slot] = tokens, 0
             memory.see(tokens)
             if match is not None:
@@ -208,14 +229,14 @@ def test_every_cell_is_accounted_for_whatever_comes_and_goes(seed: int) -> None:
             elif act < 0.85 and at:
                 memory.keep(slot, tokens[: chance.randrange(1, at + 1)])
             else:
-                memory.release_slot(slot)
+                memory.release_slot(slot, tokens[:at])
                 del running[slot], done[slot]
         assert cells.cells == memory.cells_used <= 400
         assert memory.kept_cells <= 150
         for slot, tokens in running.items():
             assert cells.tokens(slot) == tokens[: done[slot]].tolist()
-    for slot in running:
-        memory.release_slot(slot)
+    for slot, tokens in running.items():
+        memory.release_slot(slot, tokens[: done[slot]])
     assert memory.drop_kept() or memory.cells_used == 0
     assert cells.cells == memory.cells_used == memory.kept_branches == 0
     assert memory.free_slots == 4

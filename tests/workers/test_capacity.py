@@ -35,7 +35,7 @@ StartWorker = Callable[..., subprocess.Popen[bytes]]
 
 
 @pytest.fixture
-def start(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StartWorker]:
+def start(settings: Settings, tmp_path: Path) -> Iterator[StartWorker]:
     """Starts a worker of four slots in which one job may use 8,192 tokens, with settings of the test's
     own."""
     workers: list[subprocess.Popen[bytes]] = []
@@ -46,8 +46,8 @@ def start(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         entry |= {"n_ctx": 8192, "model_path": str(ROOT / entry["model_path"]), **model}
         path = tmp_path / "models.yaml"
         path.write_text(yaml.safe_dump(catalogue), encoding="utf-8")
-        monkeypatch.setenv("BATCHYARD_MODELS", str(path))
-        workers.append(start_worker(settings, "bench", "--model", "defect_detect", "--slots", "4"))
+        own = settings.model_copy(update={"models": path})
+        workers.append(start_worker(own, "bench", "--model", "defect_detect", "--slots", "4"))
         return workers[-1]
 
     yield start_one

@@ -33,15 +33,12 @@ CATALOGUE = {
 
 
 @pytest.fixture
-def worker(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[subprocess.Popen[bytes]]:
+def worker(settings: Settings, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     (tmp_path / "configs").mkdir()
     models = tmp_path / "configs" / "models.yaml"
     models.write_text(yaml.safe_dump(CATALOGUE), encoding="utf-8")
     write_tiny_encoder(tmp_path / "encoder.gguf")
-    monkeypatch.setenv("BATCHYARD_MODELS", str(models))
-    process = start_worker(settings, "vectors", "--model", "vectors")
+    process = start_worker(settings.model_copy(update={"models": models}), "vectors", "--model", "vectors")
     yield process
     stop(process)
 

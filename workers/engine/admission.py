@@ -34,7 +34,7 @@ class Admission:
             if not self._may_enter(one, limit):
                 break
             self._waiting.take(name)
-            one.slot = self._memory.take_slot()
+            one.slot, one.computed = self._memory.take_slot(one.known())
             self._running.add(one)
             self._attach(one)
             admitted.append(one)
@@ -83,7 +83,7 @@ class Admission:
 
     def _out(self, one: Sequence) -> Sequence:
         self._running.remove(one)
-        self._memory.release_slot(one.slot)
+        self._memory.release_slot(one.slot, one.known(one.computed))
         one.leave_slot()
         return one
 
@@ -103,7 +103,7 @@ class Admission:
     def _share(self, one: Sequence, seen: int) -> None:
         """`seen` tokens of it began an earlier prompt."""
         match = self._memory.match(one.known())
-        known = 0 if match is None else match.length
+        known = max(one.computed, 0 if match is None else match.length)
         # a suspect runs alone, so nobody would compute a beginning for it
         if self._memory.worth_keeping(seen, known) and not one.suspect:
             source, length = self._source(one)
@@ -146,10 +146,12 @@ class Admission:
 
     def _reuse(self, one: Sequence) -> None:
         match = self._memory.match(one.known())
-        if match is None:
-            return
-        self._memory.reuse(match, one.slot)
-        one.computed = match.length
+        # what the slot itself still holds is there already; a little more is computed as fast as it is copied
+        if match is not None and self._memory.worth_keeping(match.length, one.computed):
+            if one.computed:
+                self._memory.empty(one.slot)
+            self._memory.reuse(match, one.slot)
+            one.computed = match.length
         # what it had computed itself before it was sent back was not spared
         if not one.gave_way and not one.failures:
-            one.cached = min(match.length, len(one.prompt))
+            one.cached = min(one.computed, len(one.prompt))

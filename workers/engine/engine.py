@@ -369,7 +369,7 @@ class Engine:
         self._deadlines.pop(one.request.id, None)
         if one.slot >= 0:
             self._running.remove(one)
-            self._memory.release_slot(one.slot)
+            self._memory.release_slot(one.slot, one.known(one.computed))
 
 
 def _memory_full() -> EngineError:

@@ -13,7 +13,8 @@ from __future__ import annotations
 import heapq
 from typing import Final, Protocol
 
-from workers.engine.prefix_tree import MIN_SHARED, Match, Node, PrefixTree, Tokens
+from workers.engine.images import whole_length
+from workers.engine.prefix_tree import MIN_SHARED, Match, Node, PrefixTree, Tokens, common_length
 
 KEPT_UNIFIED: Final = 32
 KEPT_SEPARATE: Final = 4
@@ -54,6 +55,10 @@ class Memory:
         self._own = [0] * n_slots
         self._shared = [0] * n_slots
         self._pinned: dict[int, Node] = {}
+        self._leaves = kept > 0 and not unified
+        self._left: dict[int, Tokens] = {}
+        """What free slots of separate memories still hold."""
+        self._min_shared = min_shared
         self._tree = PrefixTree(tuple(range(n_slots, n_slots + kept)), kept_cells, min_shared)
         self._free_forks = list(range(n_slots + kept, n_slots + kept + forks))
         self._forked: list[int] = []
@@ -65,16 +70,36 @@ class Memory:
         """Slots without a sequence."""
         return len(self._free_slots)
 
-    def take_slot(self) -> int:
-        """The lowest free slot, its memory empty. Raises IndexError when all are taken."""
-        return heapq.heappop(self._free_slots)
+    def take_slot(self, tokens: Tokens) -> tuple[int, int]:
+        """The lowest free slot, for a sequence of these tokens, and how many of them it still holds, never
+        the last. Raises IndexError when all are taken.
+        """
+        slot = heapq.heappop(self._free_slots)
+        length = 0
+        left = self._left.pop(slot, None)
+        if left is not None:
+            length = whole_length(tokens, min(common_length(left, tokens), len(tokens) - 1))
+            length = length if length >= self._min_shared else 0
+            self._cells.remove(slot, length)
+        self._own[slot] = length
+        return slot, length
 
-    def release_slot(self, slot: int) -> None:
-        """Forget a slot's sequence and let another one have it."""
-        self._cells.remove(slot)
+    def release_slot(self, slot: int, tokens: Tokens) -> None:
+        """Let another one have a slot, in which these tokens are computed. In a unified memory they are
+        forgotten; separate memories lose nothing by leaving them to the next one, which may begin alike.
+        """
+        if self._leaves:
+            self._left[slot] = tokens
+        else:
+            self._cells.remove(slot)
         self._unpin(slot)
         self._own[slot] = 0
         heapq.heappush(self._free_slots, slot)
+
+    def empty(self, slot: int) -> None:
+        """Forget what a taken slot still holds."""
+        self._cells.remove(slot)
+        self._own[slot] = 0
 
     def computed(self, slot: int, rows: int) -> None:
         """`rows` more tokens of a slot are in memory."""
@@ -119,8 +144,8 @@ class Memory:
             dropped = True
         return dropped
 
-    def _evict(self, rarer_than: int | None = None) -> bool:
-        eviction = self._tree.evict(rarer_than)
+    def _evict(self, worth_less_than: float | None = None) -> bool:
+        eviction = self._tree.evict(worth_less_than)
         if eviction is not None:
             self._cells.remove(eviction.sequence, eviction.start)
         return eviction is not None
@@ -147,15 +172,14 @@ class Memory:
     def keep(self, slot: int, tokens: Tokens, *, needed: bool = False) -> bool:
         """Keep a slot's first tokens, which are in memory. From now on the slot shares them with the tree.
 
-        Where there is no room for them, one with which fewer prompts began goes; where they are `needed`,
-        any.
+        Where there is no room for them, those that spare less go; where they are `needed`, any.
         """
         known = self._tree.match_length(tokens)
         if not self._tree.worth_keeping(len(tokens), known):
             return False
-        passes = None if needed else self._tree.passes(tokens)
+        worth = None if needed else self._tree.worth(tokens)
         while not self._tree.fits(len(tokens) - known):
-            if not self._evict(passes):
+            if not self._evict(worth):
                 return False
         growth = self._tree.grow(tokens)
         if growth is None:
@@ -209,6 +233,8 @@ class Memory:
         """
         target = heapq.heappop(self._free_forks if self._unified else self._free_slots)
         self._forked.append(target)
+        if self._left.pop(target, None) is not None:
+            self._cells.remove(target)
         self._copy(slot, target, length)
         return target
 
@@ -228,5 +254,6 @@ class Memory:
         self._cells.clear()
         self._tree.clear()
         self._pinned.clear()
+        self._left.clear()
         self._own = [0] * len(self._own)
         self._shared = [0] * len(self._shared)

@@ -24,8 +24,8 @@ Tokens = npt.NDArray[np.int32]
 
 MIN_SHARED: Final = 8
 """Shorter beginnings cost more to look up and copy than to compute again."""
-AGE_AFTER: Final = 512
-"""Prompts after which the count of each node's prompts is halved, so that yesterday's task makes room."""
+HALF_LIFE: Final = 8.0
+"""Prompts after which one that came counts half: yesterday's task makes room for today's."""
 MAX_SEEN: Final = 1 << 16
 """Tokens of seen runs that are remembered; the least recently used leaves are forgotten beyond."""
 
@@ -50,9 +50,15 @@ class Node:
     sequence: int = -1
     """The id that holds everything down to here; -1 where a node below has it, or nothing is kept."""
     pins: int = 0
-    passes: int = 0
-    """How many prompts began with everything down to here, older ones counted less."""
+    heat: float = 0.0
+    """How many prompts began with everything down to here, older ones counted less, when it was `used` last.
+    """
     used: int = 0
+    """Number of the last of those prompts."""
+
+    def heat_at(self, now: int) -> float:
+        """Its heat when prompt number `now` comes."""
+        return self.heat * float(0.5 ** ((now - self.used) / HALF_LIFE))
 
     @property
     def start(self) -> int:
@@ -105,7 +111,6 @@ class PrefixTree:
         self._budget = budget
         self._min_shared = min_shared
         self._root = Node(np.empty(0, np.int32), 0, None, kept=True)
-        self._clock = 0
         self._seen = 0
         self._prompts = 0
         self.cells = 0
@@ -121,7 +126,6 @@ class PrefixTree:
         length = whole_length(prompt, length)
         if length < self._min_shared:
             return None
-        self._touch(node)
         return Match(self._holder(node).sequence, length, node)
 
     def see(self, prompt: Tokens) -> int:
@@ -129,15 +133,11 @@ class PrefixTree:
         node, length = self._walk(prompt, kept_only=False)
         if length < len(prompt):
             node = self._branch(self._split(node, length), prompt[length:])
-        self._touch(node)
+        self._prompts += 1
         at: Node | None = node
         while at is not None:
-            at.passes += 1
+            at.heat, at.used = at.heat_at(self._prompts) + 1.0, self._prompts
             at = at.parent
-        self._prompts += 1
-        if self._prompts % AGE_AFTER == 0:
-            for each in self._nodes():
-                each.passes //= 2
         self._forget()
         return length
 
@@ -161,21 +161,18 @@ class PrefixTree:
             node = next(node.kept_children())
         return node
 
-    def _touch(self, node: Node) -> None:
-        self._clock += 1
-        at: Node | None = node
-        while at is not None:
-            at.used = self._clock
-            at = at.parent
-
     def match_length(self, tokens: Tokens) -> int:
         """How many leading `tokens` are in memory, all of which may count."""
         return self._walk(tokens, kept_only=True)[1]
 
-    def passes(self, tokens: Tokens) -> int:
-        """How many prompts began with all of `tokens`."""
+    def worth(self, tokens: Tokens) -> float:
+        """What keeping all of `tokens` would spare: heat times the cells that are not in memory yet."""
         node, length = self._walk(tokens, kept_only=False)
-        return node.passes if length == len(tokens) else 0
+        return (
+            node.heat_at(self._prompts) * (length - self.match_length(tokens))
+            if length == len(tokens)
+            else 0.0
+        )
 
     @property
     def pinned_cells(self) -> int:
@@ -211,7 +208,6 @@ class PrefixTree:
         tip = self._mark(tokens)
         tip.sequence = sequence
         self.cells += end - known
-        self._touch(tip)
         return Growth(sequence, source, known, end, tip)
 
     def _mark(self, tokens: Tokens) -> Node:
@@ -242,7 +238,7 @@ class PrefixTree:
         if parent is None:
             raise ValueError("the root cannot be split")
         upper = Node(node.tokens[:cut], depth, parent, kept=node.kept, pins=node.pins, used=node.used)
-        upper.passes = node.passes
+        upper.heat = node.heat
         parent.children[int(upper.tokens[0])] = upper
         upper.children[int(node.tokens[cut])] = node
         node.tokens, node.parent = node.tokens[cut:], upper
@@ -266,16 +262,14 @@ class PrefixTree:
 
     # ---- shrinking -----------------------------------------------------------------------------------------
 
-    def evict(self, rarer_than: int | None = None) -> Eviction | None:
-        """Give up the least recently used run that nobody uses; None when there is none, or none with which
-        fewer than `rarer_than` prompts began.
+    def evict(self, worth_less_than: float | None = None) -> Eviction | None:
+        """Give up the run that spares least and that nobody uses; None when there is none, or none that
+        spares less than that.
         """
-        tips = [
-            node
-            for node in self._nodes()
-            if node.sequence >= 0 and not node.pins and (rarer_than is None or node.passes < rarer_than)
-        ]
-        tip = min(tips, key=lambda node: node.used, default=None)
+        tips = [node for node in self._nodes() if node.sequence >= 0 and not node.pins]
+        tip = min(tips, key=self._spares, default=None)
+        if tip is not None and worth_less_than is not None and self._spares(tip) >= worth_less_than:
+            return None
         if tip is None:
             return None
         sequence, tip.sequence, tip.kept = tip.sequence, -1, False
@@ -288,6 +282,9 @@ class PrefixTree:
         else:
             above.sequence = sequence
         return Eviction(sequence, start, len(tip.tokens))
+
+    def _spares(self, node: Node) -> float:
+        return node.heat_at(self._prompts) * len(node.tokens)
 
     def clear(self) -> None:
         """Nothing is in memory any more; the ids are free, what was seen stays seen. No sequence uses any of

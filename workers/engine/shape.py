@@ -63,7 +63,9 @@ def choose_kept_cells(settings: EngineModel, kept: int, *, unified: bool) -> int
     """Cells for kept beginnings: in one pool attention reads over them, so no more than needed."""
     if not unified:
         return kept * settings.n_ctx
-    return settings.n_ctx if settings.kept_cells is None else settings.kept_cells
+    if settings.kept_cells is not None:
+        return settings.kept_cells
+    return settings.n_ctx * (1 + settings.n_slots // 8)
 
 
 def plan_shape(
@@ -77,8 +79,8 @@ def plan_shape(
     n_batch = max(settings.n_batch, settings.n_slots) + CHOICE_ROWS
     n_sequences = settings.n_slots + kept + forks
     if unified:
-        # one slot's worth of cells is spare for kept beginnings and the labels of choices
-        spare = settings.n_ctx if settings.kept_cells is None else max(settings.kept_cells, CHOICE_ROWS)
+        # beyond the slots' own cells there are some for kept beginnings and the labels of choices
+        spare = max(choose_kept_cells(settings, kept, unified=True), CHOICE_ROWS)
         cells = settings.n_cells or settings.n_ctx * settings.n_slots + spare
     else:
         cells = settings.n_ctx * n_sequences
