@@ -43,7 +43,7 @@ class LlamaEntry(ServedModel, ModelSettings):
         int | None,
         Field(
             ge=0,
-            description="Tokens of the KV memory for beginnings that jobs share; null is n_ctx for every eight "
+            description="Tokens of the KV memory for beginnings that jobs share; null is n_ctx for every 8 "
             "slots, and one more.",
         ),
     ] = None
