@@ -113,9 +113,9 @@ def test_layers_that_stay_on_the_processor_take_nothing_on_the_gpu() -> None:
 
 def test_the_loaders_own_sizes_are_used(q4_model: Path) -> None:
     few = EngineModel("m", str(q4_model), n_slots=2, n_ctx=512, kv_unified=True)
-    many = EngineModel("m", str(q4_model), n_slots=8, n_ctx=512, kv_unified=True)
+    many = EngineModel("m", str(q4_model), n_slots=5, n_ctx=512, kv_unified=True)
     sizes = [planned_memory(settings, read_header(q4_model), on_gpu=False).cache for settings in (few, many)]
-    assert sizes[1] == 3 * sizes[0]  # a slot's worth of cells is spare: 9 against 3
+    assert sizes[1] == 2 * sizes[0]  # a slot's worth of cells is spare: 6 against 3
 
 
 def test_an_image_encoder_counts_where_it_is_loaded(q4_model: Path) -> None:

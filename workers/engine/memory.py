@@ -18,6 +18,7 @@ from workers.engine.prefix_tree import MIN_SHARED, Match, Node, PrefixTree, Toke
 
 KEPT_UNIFIED: Final = 32
 KEPT_SEPARATE: Final = 4
+_CLEARLY: Final = 1.5
 
 
 class Cells(Protocol):
@@ -172,12 +173,13 @@ class Memory:
     def keep(self, slot: int, tokens: Tokens, *, needed: bool = False) -> bool:
         """Keep a slot's first tokens, which are in memory. From now on the slot shares them with the tree.
 
-        Where there is no room for them, those that spare less go; where they are `needed`, any.
+        Where there is no room for them, those that spare clearly less go; where they are `needed`, any.
         """
         known = self._tree.match_length(tokens)
         if not self._tree.worth_keeping(len(tokens), known):
             return False
-        worth = None if needed else self._tree.worth(tokens)
+        # with room to spare between the two, so that beginnings alike do not push each other out in turns
+        worth = None if needed else self._tree.worth(tokens) / _CLEARLY
         while not self._tree.fits(len(tokens) - known):
             if not self._evict(worth):
                 return False

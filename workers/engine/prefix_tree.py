@@ -111,8 +111,12 @@ class PrefixTree:
         self._budget = budget
         self._min_shared = min_shared
         self._root = Node(np.empty(0, np.int32), 0, None, kept=True)
+        self._tips: dict[int, Node] = {}
+        """The last kept node of each branch, by its id."""
         self._seen = 0
         self._prompts = 0
+        self.pinned_cells = 0
+        """Cells of kept nodes that running sequences use."""
         self.cells = 0
         """Cells of all kept nodes."""
 
@@ -174,11 +178,6 @@ class PrefixTree:
             else 0.0
         )
 
-    @property
-    def pinned_cells(self) -> int:
-        """Cells of kept nodes that running sequences use."""
-        return sum(len(node.tokens) for node in self._nodes() if node.pins)
-
     # ---- growing -------------------------------------------------------------------------------------------
 
     def fits(self, cells: int) -> bool:
@@ -207,6 +206,7 @@ class PrefixTree:
             node.sequence = -1
         tip = self._mark(tokens)
         tip.sequence = sequence
+        self._tips[sequence] = tip
         self.cells += end - known
         return Growth(sequence, source, known, end, tip)
 
@@ -251,6 +251,7 @@ class PrefixTree:
         at: Node | None = node
         while at is not None:
             at.pins += 1
+            self.pinned_cells += len(at.tokens) if at.pins == 1 else 0
             at = at.parent
 
     def unpin(self, node: Node) -> None:
@@ -258,6 +259,7 @@ class PrefixTree:
         at: Node | None = node
         while at is not None:
             at.pins -= 1
+            self.pinned_cells -= len(at.tokens) if at.pins == 0 else 0
             at = at.parent
 
     # ---- shrinking -----------------------------------------------------------------------------------------
@@ -266,13 +268,12 @@ class PrefixTree:
         """Give up the run that spares least and that nobody uses; None when there is none, or none that
         spares less than that.
         """
-        tips = [node for node in self._nodes() if node.sequence >= 0 and not node.pins]
+        tips = [node for node in self._tips.values() if not node.pins]
         tip = min(tips, key=self._spares, default=None)
-        if tip is not None and worth_less_than is not None and self._spares(tip) >= worth_less_than:
-            return None
-        if tip is None:
+        if tip is None or (worth_less_than is not None and self._spares(tip) >= worth_less_than):
             return None
         sequence, tip.sequence, tip.kept = tip.sequence, -1, False
+        del self._tips[sequence]
         self.cells -= len(tip.tokens)
         self._seen += len(tip.tokens)
         above, start = tip.parent, tip.start
@@ -281,6 +282,7 @@ class PrefixTree:
             start = 0
         else:
             above.sequence = sequence
+            self._tips[sequence] = above
         return Eviction(sequence, start, len(tip.tokens))
 
     def _spares(self, node: Node) -> float:
@@ -290,19 +292,19 @@ class PrefixTree:
         """Nothing is in memory any more; the ids are free, what was seen stays seen. No sequence uses any of
         it.
         """
+        self._free.extend(self._tips)
+        self._tips.clear()
         for node in self._nodes():
-            if node.sequence >= 0:
-                self._free.append(node.sequence)
             if node.kept:
                 self._seen += len(node.tokens)
             node.kept, node.sequence, node.pins = False, -1, 0
         self._root.pins = 0
-        self.cells = 0
+        self.cells = self.pinned_cells = 0
 
     @property
     def kept_branches(self) -> int:
         """How many ids are in use."""
-        return sum(node.sequence >= 0 for node in self._nodes())
+        return len(self._tips)
 
     def _forget(self) -> None:
         """Drop seen leaves, least recently used first, until what is remembered is bounded."""

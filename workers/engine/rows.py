@@ -27,10 +27,12 @@ class RowWriter:
 
     def __init__(self, batch: BatchArrays) -> None:
         self._batch = batch
+        self._outputs: list[int] = []
         self.n_rows = 0
 
     def clear(self) -> None:
         """Begin a new step."""
+        self._outputs = []
         self.n_rows = 0
 
     def add_decoding(self, sequences: Ints, tokens: Ints, positions: Ints) -> None:
@@ -41,6 +43,7 @@ class RowWriter:
         self._batch.position[here] = positions
         self._batch.sequence[here] = sequences
         self._batch.output[here] = 1
+        self._outputs.extend(sequences.tolist())
         self.n_rows = end
 
     def add_run(self, sequence: int, tokens: Any, start: int, *, outputs: str) -> None:
@@ -55,6 +58,8 @@ class RowWriter:
         self._batch.output[here] = outputs == "all"
         if outputs == "last":
             self._batch.output[end - 1] = 1
+        if outputs != "none":
+            self._outputs.extend([sequence] * (len(tokens) if outputs == "all" else 1))
         self.n_rows = end
 
     def sort_by_sequence(self) -> None:
@@ -62,8 +67,8 @@ class RowWriter:
         order = np.argsort(self._batch.sequence[: self.n_rows], kind="stable")
         for column in (self._batch.token, self._batch.position, self._batch.sequence, self._batch.output):
             column[: self.n_rows] = column[: self.n_rows][order]
+        self._outputs.sort()
 
     def output_sequences(self) -> list[int]:
         """The sequence id of every row with logits, in the order of the logits."""
-        flagged = self._batch.output[: self.n_rows] != 0
-        return [int(one) for one in self._batch.sequence[: self.n_rows][flagged].tolist()]
+        return self._outputs
