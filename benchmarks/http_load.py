@@ -43,13 +43,13 @@ async def _ask_all(address: Address, bodies: Sequence[Body], connections: int) -
     found: dict[int, dict[str, Any]] = {}
 
     async def keep_busy() -> None:
-        reader, writer = await asyncio.open_connection(address.host, address.port, limit=1 << 24)
+        connection = _Connection(address)
         try:
             for number, body in waiting:
                 async with asyncio.timeout(ANSWER_SECONDS):
-                    found[number] = await _ask(reader, writer, address, body)
+                    found[number] = await connection.ask(body)
         finally:
-            writer.close()
+            connection.close()
 
     async with asyncio.TaskGroup() as group:
         for _ in range(connections):
@@ -57,23 +57,54 @@ async def _ask_all(address: Address, bodies: Sequence[Body], connections: int) -
     return [found[number] for number in range(len(bodies))]
 
 
-async def _ask(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: Address, body: Body
-) -> dict[str, Any]:
-    data = json.dumps(body, ensure_ascii=False).encode()
-    head = (
-        f"POST {address.path} HTTP/1.1\r\nHost: {address.host}:{address.port}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
-    )
-    writer.write(head.encode() + data)
-    await writer.drain()
-    status = (await reader.readline()).split(b" ", 2)
-    headers = await _headers(reader)
-    answer = await _body(reader, headers)
-    if len(status) < 2 or status[1] != b"200":
-        raise HttpError(f"{address.path}: {b' '.join(status).decode().strip()}: {answer[:500].decode()}")
-    found: dict[str, Any] = json.loads(answer)
-    return found
+class _Connection:
+    """A kept connection, opened again where the server has ended it: many do after a hundred requests."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def ask(self, body: Body) -> dict[str, Any]:
+        address = self._address
+        data = json.dumps(body, ensure_ascii=False).encode()
+        head = (
+            f"POST {address.path} HTTP/1.1\r\nHost: {address.host}:{address.port}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+        )
+        kept = self._streams is not None
+        status, headers, answer = await self._send(head.encode() + data)
+        if not status and kept:
+            self.close()
+            status, headers, answer = await self._send(head.encode() + data)
+        if headers.get("connection", "").lower() == "close":
+            self.close()
+        words = status.split(b" ", 2)
+        if len(words) < 2 or words[1] != b"200":
+            raise HttpError(f"{address.path}: {status.decode().strip()}: {answer[:500].decode()}")
+        found: dict[str, Any] = json.loads(answer)
+        return found
+
+    async def _send(self, data: bytes) -> tuple[bytes, dict[str, str], bytes]:
+        """Status line, headers and body; all empty where the server hung up instead."""
+        if self._streams is None:
+            address = self._address
+            self._streams = await asyncio.open_connection(address.host, address.port, limit=1 << 24)
+        reader, writer = self._streams
+        try:
+            writer.write(data)
+            await writer.drain()
+            status = await reader.readline()
+        except ConnectionError:
+            status = b""
+        if not status:
+            return b"", {}, b""
+        headers = await _headers(reader)
+        return status, headers, await _body(reader, headers)
+
+    def close(self) -> None:
+        if self._streams is not None:
+            self._streams[1].close()
+            self._streams = None
 
 
 async def _headers(reader: asyncio.StreamReader) -> dict[str, str]:

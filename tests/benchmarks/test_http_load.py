@@ -27,8 +27,11 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"0\r\n\r\n")
         else:
             self.send_header("Content-Length", str(len(data)))
+            if self.path == "/goodbye":
+                self.send_header("Connection", "close")
             self.end_headers()
             self.wfile.write(data)
+            self.close_connection = self.close_connection or self.path == "/hangs-up"
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
@@ -55,6 +58,13 @@ def test_answers_come_in_the_order_of_the_questions(port: int, path: str) -> Non
 def test_connections_are_kept(port: int) -> None:
     answers = ask_all(Address(port, "/length"), [{}] * 20, connections=2)
     assert len({answer["from"] for answer in answers}) <= 2
+
+
+@pytest.mark.parametrize("path", ["/goodbye", "/hangs-up"])
+def test_a_connection_that_the_server_ends_is_opened_again(port: int, path: str) -> None:
+    answers = ask_all(Address(port, path), [{"number": number} for number in range(12)], connections=2)
+    assert [answer["asked"]["number"] for answer in answers] == list(range(12))
+    assert len({answer["from"] for answer in answers}) > 2
 
 
 def test_a_refusal_is_an_error_with_its_reason(port: int) -> None:
