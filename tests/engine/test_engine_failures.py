@@ -83,7 +83,9 @@ def test_a_full_memory_first_leaves_out_prompts(
     ask(yard, "late")
     done = yard.run()
     assert texts(done) == {name: expected[name] for name in ("a", "late")}
-    assert len(context.calls[2]) > len(context.calls[3]) == 1
+    # the prompt comes in halves until it fits, and the one that decodes has its row all the time
+    assert len(context.calls[2]) > len(context.calls[3]) > 1
+    assert all(0 in ids for ids in context.calls[2:5])
     assert yard.engine.stats()["retreats"] == 0
 
 
@@ -150,3 +152,21 @@ def test_those_who_only_fail_together_do_not_go_round_for_ever(stubborn: Callabl
     yard.run(limit=500)
     assert len(yard.done) + len(yard.failed) == 3
     assert sum(len(set(ids)) > 1 for ids in context.calls) <= MOST_FAILURES
+
+
+def test_a_memory_that_is_full_of_kept_beginnings_costs_no_job(stubborn: Callable[..., Any]) -> None:
+    kept = [{"role": "system", "content": "You inspect boards. Answer with the verdict only. " * 2}]
+
+    def refuses(_: int, __: list[int]) -> int:
+        return int(armed and yard.engine.stats()["kept_cells"] > 0)
+
+    armed = False
+    yard, _ = stubborn(refuses, kv_unified=True)
+    for name in ("a", "b", "c"):
+        yard.submit(name, messages=[*kept, *user(name)], sampling={"max_tokens": 4})
+        yard.run()
+    assert yard.engine.stats()["kept_cells"] > 0
+    armed = True
+    ask(yard, "alone")
+    assert "alone" in yard.run()
+    assert not yard.failed

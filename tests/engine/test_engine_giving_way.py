@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from workers.engine.running import MOST_RETREATS
+from workers.engine.sequence import GETS_ON, MOST_RETREATS
 
 
 def user(text: str) -> list[dict[str, Any]]:
@@ -121,3 +121,64 @@ def test_a_cancelled_job_that_gave_way_is_gone(make_yard: Callable[..., Any]) ->
     stats = yard.engine.stats()
     assert (stats["free_slots"], stats["running"], stats["waiting"]) == (1, 0, 0)
     assert stats["cells_used"] == stats["kept_cells"]
+
+
+def test_one_that_got_on_may_give_way_again(make_yard: Callable[..., Any]) -> None:
+    yard = make_yard(n_slots=1)
+    ask(yard, ["batch"], max_tokens=200)
+    yard.step(2)
+    waited = []
+    for at in range(MOST_RETREATS + 2):
+        ask(yard, [f"now {at}"], priority=0, max_tokens=2)
+        steps = 0
+        while f"now {at}" not in yard.done:
+            yard.step()
+            steps += 1
+        waited.append(steps)
+        yard.step(4)
+    assert max(waited[:MOST_RETREATS]) <= 3
+    assert max(waited[MOST_RETREATS:]) >= GETS_ON - 8  # tired until it has got on
+    assert yard.engine.stats()["retreats"] == MOST_RETREATS + 2
+    assert "batch" not in yard.done
+
+
+def test_an_aged_batch_job_that_may_not_enter_holds_up_no_interactive_one(
+    make_yard: Callable[..., Any],
+) -> None:
+    yard = make_yard(n_slots=4)
+    yard.engine._pacing._pace._slots.limit = 2
+    ask(yard, ["first", "second"], priority=0, max_tokens=100)
+    yard.step()
+    ask(yard, ["batch"])
+    yard.engine._waiting._passed[6] = 1000  # it is the batch line's turn, whoever comes
+    ask(yard, ["now"], priority=0, max_tokens=3)
+    yard.step()
+    assert yard.started == ["first", "second", "now"]
+
+
+def test_nobody_gives_way_where_it_would_not_be_enough(make_yard: Callable[..., Any]) -> None:
+    yard = make_yard(n_slots=6, n_ctx=96, n_cells=200, kept_cells=0, prefix_cache=False)
+    ask(yard, ["long 1", "long 2"], priority=0, max_tokens=60)
+    yard.step()
+    ask(yard, ["batch"], max_tokens=20)
+    yard.step()
+    ask(yard, ["now"], priority=0, max_tokens=60)
+    yard.step()
+    assert yard.started == ["long 1", "long 2", "batch"]
+    assert yard.engine.stats()["retreats"] == 0
+    yard.run()
+    assert len(yard.done) == 4
+
+
+def test_who_is_admitted_is_not_sent_away_in_the_same_step(make_yard: Callable[..., Any]) -> None:
+    yard = make_yard(n_slots=2)
+    ask(yard, ["first"], priority=0, max_tokens=100)
+    yard.step()
+    ask(yard, ["batch"])
+    yard.engine._waiting._passed[6] = 1000
+    ask(yard, ["now"], priority=0, max_tokens=3)
+    yard.step()
+    assert yard.started == ["first", "batch"]
+    yard.step()
+    assert yard.started == ["first", "batch", "now"]
+    assert yard.engine.stats()["retreats"] == 1

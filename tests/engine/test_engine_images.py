@@ -136,7 +136,7 @@ def test_a_prompt_s_beginning_is_shared_with_its_image(make_seeing: Make, vision
     shown = yard.show(vision.picture(1))
     for number, question in enumerate(("first?", "second?", "third?", "fourth?")):
         yard.submit(str(number), **vision.look("Look at this: ", shown, question))
-    other = yard.show(vision.picture(2))
+    other = yard.show(vision.picture(3))
     yard.submit("other", **vision.look("Look at this: ", other, "fourth?"))
     yard.run()
     cached = [yard.done[str(number)]["usage"]["cached_tokens"] for number in range(4)]
@@ -145,7 +145,7 @@ def test_a_prompt_s_beginning_is_shared_with_its_image(make_seeing: Make, vision
     assert yard.done["other"]["usage"]["cached_tokens"] < cached[3]
     fresh = make_seeing(n_slots=1, prefix_cache=False)
     fresh.submit("3", **vision.look("Look at this: ", fresh.show(vision.picture(1)), "fourth?"))
-    fresh.submit("other", **vision.look("Look at this: ", fresh.show(vision.picture(2)), "fourth?"))
+    fresh.submit("other", **vision.look("Look at this: ", fresh.show(vision.picture(3)), "fourth?"))
     fresh.run()
     assert text_of(yard, "3") == text_of(fresh, "3") != text_of(fresh, "other") == text_of(yard, "other")
 

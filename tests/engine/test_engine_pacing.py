@@ -147,3 +147,26 @@ def test_fewer_slots_are_used_while_the_p99_target_is_missed_and_the_pool_hears(
     # 20 steps of 1 + rows ms and the prompt: 5 at once are just within 130 ms
     assert 2 <= yard.engine.stats()["limit"] <= 6
     assert len(yard.done) == 60
+
+
+def test_what_is_in_memory_counts_towards_a_deadline(timed: Callable[..., Any]) -> None:
+    yard, context = timed(prefix_cache=True)
+
+    def question(name: str, seconds: float | None) -> None:
+        yard.submit(
+            name,
+            messages=[
+                {"role": "system", "content": "instruction " * 16},
+                {"role": "user", "content": name},
+            ],
+            sampling={"max_tokens": 2},
+            deadline=None if seconds is None else START + context.now + seconds,
+        )
+
+    question("cold", 0.12)
+    assert yard.failed["cold"]["code"] == "deadline_unreachable"
+    for name in ("one", "two"):
+        question(name, None)
+        yard.run()
+    question("spared", 0.12)
+    assert "spared" in yard.run()

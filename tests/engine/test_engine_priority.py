@@ -74,7 +74,8 @@ def test_a_running_prompt_is_not_starved_by_a_stream_of_better_ones(make_yard: C
         yard.submit(str(at), messages=chat(str(at)), priority=0, sampling={"max_tokens": 1})
     while "low" not in yard.done:
         yard.step()
-    assert len(yard.done) <= 4
+    # its prompt comes in eleven chunks, each after AGING steps at most
+    assert len(yard.done) <= 12
 
 
 @pytest.mark.parametrize("unified", [True, False])

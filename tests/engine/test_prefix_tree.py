@@ -133,7 +133,7 @@ def test_a_new_instruction_takes_the_place_of_one_that_is_not_used_any_more() ->
         for at in range(50):
             tokens = np.concatenate([LONG[:9], instruction, [at, at, at]]).astype(np.int32)
             tree.see(tokens)
-            while not tree.fits(200) and tree.evict(tree.worth(tokens[:209])) is not None:
+            while not tree.fits(tokens[:209]) and tree.evict(tree.worth(tokens[:209])) is not None:
                 pass
             if tree.grow(tokens[:209]) is not None:
                 kept_after = at

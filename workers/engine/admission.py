@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from workers.engine.memory import Memory
 from workers.engine.prefix_tree import common_length
+from workers.engine.request import LOWEST_INTERACTIVE
 from workers.engine.running import Running
 from workers.engine.sequence import Sequence
 from workers.engine.waiting_line import WaitingLine
@@ -29,11 +30,8 @@ class Admission:
     def admit(self, limit: int) -> list[Sequence]:
         """Give slots to those whose turn it is, at most `limit` running batch jobs; returns them."""
         admitted: list[Sequence] = []
-        while len(self._waiting):
-            name, one = self._waiting.choose(self._warmth if self._shares else None)
-            if not self._may_enter(one, limit):
-                break
-            self._waiting.take(name)
+        while (name := self._next(limit, admitted)) is not None:
+            one = self._waiting.take(name)
             one.slot, one.computed = self._memory.take_slot(one.known())
             self._running.add(one)
             self._attach(one)
@@ -45,7 +43,25 @@ class Admission:
 
     # ---- may it? -------------------------------------------------------------------------------------------
 
-    def _may_enter(self, one: Sequence, limit: int) -> bool:
+    def _next(self, limit: int, admitted: list[Sequence]) -> str | None:
+        """Who may enter now; None for nobody. Batch jobs give way for an interactive one, but none that has
+        just been admitted. One whose turn it is and who may not enter yet holds up no interactive one.
+        """
+        urgent = self._waiting.best(LOWEST_INTERACTIVE) is not None
+        # with every slot taken there is nothing to look at, however many wait
+        full = not self._memory.free_slots or len(self._running) >= limit
+        if not len(self._waiting) or (full and not urgent):
+            return None
+        warmth = self._warmth if self._shares else None
+        name, one = self._waiting.choose(warmth)
+        if self._may_enter(one, limit, admitted):
+            return name
+        if one.interactive or not urgent:
+            return None
+        name, one = self._waiting.choose(warmth, LOWEST_INTERACTIVE)
+        return name if self._may_enter(one, limit, admitted) else None
+
+    def _may_enter(self, one: Sequence, limit: int, admitted: list[Sequence]) -> bool:
         """Whether there is a slot and memory; makes batch jobs give way for an interactive one."""
         if not one.interactive:
             if not self._memory.free_slots or len(self._running) >= limit:
@@ -55,19 +71,27 @@ class Admission:
         worst = sum(other.most_cells for other in self._running if other.interactive)
         if worst + one.most_cells > self._n_cells:
             return False
-        while not self._memory.free_slots or self._memory.room() < one.length:
-            victim = self._running.youngest_batch()
-            if victim is None:
-                return False
+        leaving, slots, room = [], self._memory.free_slots, self._memory.room()
+        for victim in self._running.retreating(admitted):
+            if slots and room >= one.length:
+                break
+            leaving.append(victim)
+            slots, room = slots + 1, room + self._memory.owned(victim.slot)
+        # nobody leaves where it would not be enough
+        if not slots or room < one.length:
+            return False
+        for victim in leaving:
             self.give_way(victim)
         return True
 
-    def give_way(self, one: Sequence) -> None:
-        """Send one back to the head of its line. Its tokens stay, and their cells while there is room."""
-        if self._shares and one.computed:
+    def give_way(self, one: Sequence, *, keep: bool = True) -> None:
+        """Send one back to the head of its line. Its tokens stay, and where it may `keep` them their cells,
+        while there is room.
+        """
+        if keep and self._shares and one.computed:
             self._memory.keep(one.slot, one.known(one.computed), needed=True)
         self._waiting.push_back(one.request.id, one.request.priority, self._out(one))
-        one.gave_way += 1
+        one.retreat()
         self.retreats += 1
 
     def keep_history(self, one: Sequence) -> None:
@@ -90,24 +114,24 @@ class Admission:
     # ---- beginnings ----------------------------------------------------------------------------------------
 
     def _warmth(self, one: Sequence) -> int:
-        match = self._memory.match(one.prompt)
-        return 0 if match is None else match.length
+        return self._memory.spared(one.prompt)
 
     def _attach(self, one: Sequence) -> None:
         """Give a new sequence the longest beginning in memory, or let it wait for one being computed."""
         if not self._shares:
             return
-        tokens = one.known()
-        self._share(one, min(self._memory.see(tokens), len(tokens) - 1))
+        if not one.seen:
+            # what it had before it came back is no other prompt
+            one.seen = min(self._memory.see(one.prompt), len(one.prompt) - 1)
+        self._share(one, one.seen)
 
     def _share(self, one: Sequence, seen: int) -> None:
         """`seen` tokens of it began an earlier prompt."""
-        match = self._memory.match(one.known())
-        known = max(one.computed, 0 if match is None else match.length)
+        known = max(one.computed, self._memory.spared(one.known()))
         # a suspect runs alone, so nobody would compute a beginning for it
         if self._memory.worth_keeping(seen, known) and not one.suspect:
             source, length = self._source(one)
-            if source is not None and self._memory.worth_keeping(length, known):
+            if source is not None and self._memory.worth_waiting_for(length, known):
                 one.follows = (source, length)
                 # it may be done in the very step that computes the last of it
                 source.keep_at = max(source.keep_at, length)
@@ -141,7 +165,7 @@ class Admission:
             self._share(one, length)
         elif source.computed >= length:
             one.follows = None
-            self._memory.keep(source.slot, source.prompt[:length])
+            self._memory.keep(source.slot, source.prompt[:length], needed=True)
             self._reuse(one)
 
     def _reuse(self, one: Sequence) -> None:

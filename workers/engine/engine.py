@@ -13,6 +13,7 @@ from typing import Any
 
 from workers.engine.admission import Admission
 from workers.engine.arrivals import Arrivals, Arrived, Refused
+from workers.engine.deadlines import Deadlines
 from workers.engine.errors import (
     CANCELLED,
     DEADLINE_EXCEEDED,
@@ -55,7 +56,7 @@ class Engine:
         self._clock, self._wall = clock, wall
         self._memory = runtime.memory
         self._known: dict[str, Sequence] = {}
-        self._deadlines: dict[str, float] = {}
+        self._deadlines = Deadlines()
         self._waiting: WaitingLine[Sequence] = WaitingLine()
         self._running = Running()
         self._admission = Admission(
@@ -104,8 +105,7 @@ class Engine:
                 continue
             request = one.sequence.request
             self._known[request.id] = one.sequence
-            if request.deadline is not None:
-                self._deadlines[request.id] = request.deadline
+            self._deadlines.note(request.id, request.deadline)
             self._enter(one.entering)
 
     def _enter(self, entering: list[Sequence]) -> None:
@@ -149,47 +149,38 @@ class Engine:
         self._expire()
         self._welcome(self._arrivals.work())
         self._admit()
-        plan = self._affordable(self._schedule())
+        plan = self._affordable(self._plan(self._pacing.bound(self._demand())))
         if plan is not None:
             self._sample(self._decode(plan))
 
     def _expire(self) -> None:
         now = self._wall()
-        known = [name for name, deadline in self._deadlines.items() if deadline <= now]
-        for name in known + self._arrivals.expired(now):
+        for name in self._deadlines.passed(now) + self._arrivals.expired(now):
             self._end(name, EngineError(DEADLINE_EXCEEDED, "the job's deadline passed before it was done"))
 
     def _admit(self) -> None:
         for one in self._admission.admit(self._pacing.limit):
             self._runtime.context.want_candidates(one.slot, one.candidates)
-            if not one.marks.started:
+            if one.marks.started is None:
                 self._guarded(one, self._begin)
 
     def _begin(self, one: Sequence) -> None:
         self._pacing.check_deadline(one, self._wall())
         one.marks.started = self._clock()
-        one.marks.steps, one.marks.rows = self._progress.steps, self._progress.sequences
         reason = one.begin()
         if one.learns is None:
             self._events.append({"op": "started", "id": one.request.id})
         if reason is not None:
             self._finish(one, reason)
 
-    def _schedule(self) -> Plan:
-        demand = self._pacing.bound(self._demand())
-        joining = [each for _, each in demand.joining]
-        plan = plan_step(
+    def _plan(self, demand: Demand) -> Plan:
+        return plan_step(
             tuple(sorted(one.slot for one in demand.decoding)),
             [burst for _, burst in demand.bursts],
-            joining,
+            [each for _, each in demand.joining],
             budget=demand.budget,
             burst_rows=self._runtime.choice_rows,
         )
-        served = set(plan.slots)
-        for one in self._running:
-            joins = one.pending and not one.decodes and one.follows is None
-            one.passed += bool(joins) and one.slot not in served
-        return plan
 
     def _demand(self) -> Demand:
         demand = Demand([], [], [], self._runtime.budget)
@@ -223,18 +214,16 @@ class Engine:
             if shorter is not None and shorter.n_rows:
                 return shorter
             self._shed()
-            plan = self._schedule()
+            plan = self._plan(self._demand())
         return None
 
     def _shed(self) -> None:
         """The memory is full and no beginning is left to give up: one must leave its cells to the others."""
-        victim = self._running.youngest_batch(tired=True)
-        if victim is None or len(self._running) == 1:
-            victim = max(self._running, key=lambda one: (one.request.priority, one.order))
-            self._fail(victim, _memory_full())
-            return
-        self._admission.give_way(victim)
-        self._memory.drop_kept()
+        victims = self._running.retreating(tired=True)
+        if victims and len(self._running) > 1:
+            self._admission.give_way(victims[0], keep=False)
+        else:
+            self._fail(max(self._running, key=lambda one: (one.request.priority, one.order)), _memory_full())
 
     # ---- decode --------------------------------------------------------------------------------------------
 
@@ -246,20 +235,37 @@ class Engine:
             seconds = self._clock() - began
             self._progress.busy_s += seconds
             if code == DECODED:
-                self._progress.count(plan)
-                self._pacing.observe(plan, seconds)
+                self._note(plan, seconds)
                 return self._forward.advance(plan)
             if code != MEMORY_FULL:
                 self._recover(plan, code)
                 return []
-            # our own count said that it fits, so llama.cpp needs more room than we know of
-            shorter = None if self._memory.drop_kept() else plan.shortened(plan.n_rows - len(plan.decoding))
-            if shorter is None or not shorter.n_rows or shorter == plan:
-                self._shed()
-                plan = self._affordable(self._schedule())
-            else:
-                plan = shorter
+            plan = self._smaller(plan)
         return []
+
+    def _note(self, plan: Plan, seconds: float) -> None:
+        """A plan is done: what is learned from it, and who had rows in it."""
+        self._progress.count(plan)
+        self._pacing.observe(plan, seconds)
+        served = set(plan.slots)
+        for slot in served:
+            marks = self._running[slot].marks
+            marks.steps += 1
+            marks.sequences += len(served)
+        for one in self._running:
+            one.passed = 0 if one.slot in served or one.follows is not None else one.passed + 1
+
+    def _smaller(self, plan: Plan) -> Plan | None:
+        """llama.cpp found its memory full though our own count said that it fits: beginnings that nobody uses
+        go, then the joining rows are halved, then one job gives way.
+        """
+        if self._memory.drop_kept():
+            return plan
+        shorter = plan.shortened(-(-(plan.n_rows - len(plan.decoding)) // 2))
+        if shorter is not None and shorter != plan and shorter.n_rows:
+            return shorter
+        self._shed()
+        return self._affordable(self._plan(self._demand()))
 
     def _recover(self, plan: Plan, code: int) -> None:
         """The decode failed and left the memory unknown: everybody is computed again in a new context. Those
@@ -304,7 +310,7 @@ class Engine:
             self._fail(one, unforeseen("the job cannot go on", error))
 
     def _take_row(self, one: Sequence, row: OutputRow) -> None:
-        if not one.marks.first_token:
+        if one.marks.first_token is None:
             one.marks.first_token = self._clock()
         if one.scoring is not None:
             one.scoring.trie.score(0, row.logits)
@@ -327,12 +333,12 @@ class Engine:
             self._leave(one)
             self._enter(self._still_here(self._priors.learn(one.learns, one.scoring.trie.log_scores())))
             return
-        completion = choice_completion(one, self._runtime.info, self._progress, self._clock())
+        completion = choice_completion(one, self._runtime.info, self._clock())
         self._leave(one)
         self._done(one, completion.to_frame())
 
     def _finish(self, one: Sequence, reason: str) -> None:
-        completion = text_completion(one, reason, self._runtime.info, self._progress, self._clock())
+        completion = text_completion(one, reason, self._runtime.info, self._clock())
         self._admission.keep_history(one)
         self._leave(one)
         self._done(one, completion.to_frame())
@@ -366,7 +372,7 @@ class Engine:
 
     def _leave(self, one: Sequence) -> None:
         del self._known[one.request.id]
-        self._deadlines.pop(one.request.id, None)
+        self._deadlines.drop(one.request.id)
         if one.slot >= 0:
             self._running.remove(one)
             self._memory.release_slot(one.slot, one.known(one.computed))

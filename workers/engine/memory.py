@@ -18,6 +18,8 @@ from workers.engine.prefix_tree import MIN_SHARED, Match, Node, PrefixTree, Toke
 
 KEPT_UNIFIED: Final = 32
 KEPT_SEPARATE: Final = 4
+WORTH_WAITING: Final = 32
+"""Tokens below which one computes its beginning itself, beside the one who is at it."""
 _CLEARLY: Final = 1.5
 
 
@@ -165,10 +167,24 @@ class Memory:
         """Whether a beginning of `length` tokens, `known` of them in memory, is worth keeping."""
         return self._tree.worth_keeping(length, known)
 
+    def worth_waiting_for(self, length: int, known: int) -> bool:
+        """Whether a beginning that another one computes is worth waiting for, and could be kept then."""
+        return length - known >= WORTH_WAITING and self._tree.could_fit(length - known)
+
+    def spared(self, tokens: Tokens) -> int:
+        """How many leading tokens of a prompt are in memory now."""
+        match = self._tree.match(tokens)
+        return 0 if match is None else match.length
+
+    def owned(self, slot: int) -> int:
+        """Cells that a slot gives back when its sequence leaves it and is not kept."""
+        return self._own[slot]
+
     def reuse(self, match: Match, slot: int) -> None:
         """Give a beginning in memory to an empty slot."""
         self._copy(match.sequence, slot, match.length)
-        self._pin(slot, match.node, match.length)
+        self._pinned[slot] = self._tree.use(match)
+        self._shared[slot] = match.length
 
     def keep(self, slot: int, tokens: Tokens, *, needed: bool = False) -> bool:
         """Keep a slot's first tokens, which are in memory. From now on the slot shares them with the tree.
@@ -180,7 +196,7 @@ class Memory:
             return False
         # with room to spare between the two, so that beginnings alike do not push each other out in turns
         worth = None if needed else self._tree.worth(tokens) / _CLEARLY
-        while not self._tree.fits(len(tokens) - known):
+        while not self._tree.fits(tokens):
             if not self._evict(worth):
                 return False
         growth = self._tree.grow(tokens)
@@ -199,14 +215,11 @@ class Memory:
             self._copy(slot, growth.sequence, growth.end)
         before = self._shared[slot]
         self._unpin(slot)
-        self._pin(slot, growth.node, growth.end)
+        self._tree.pin(growth.node)
+        self._pinned[slot] = growth.node
+        self._shared[slot] = growth.end
         self._own[slot] -= growth.end - before
         return True
-
-    def _pin(self, slot: int, node: Node, length: int) -> None:
-        self._tree.pin(node)
-        self._pinned[slot] = node
-        self._shared[slot] = length
 
     def _unpin(self, slot: int) -> None:
         node = self._pinned.pop(slot, None)

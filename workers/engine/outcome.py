@@ -43,15 +43,13 @@ class Progress:
         return asdict(self)
 
 
-def text_completion(
-    one: Sequence, reason: str, info: dict[str, Any], progress: Progress, now: float
-) -> Completion:
+def text_completion(one: Sequence, reason: str, info: dict[str, Any], now: float) -> Completion:
     """The completion of a sequence that generated text."""
     return Completion(
         text=one.text(),
         finish_reason=reason,
         usage=Usage(len(one.prompt), one.cached, len(one.tokens)),
-        timings=_timings(one, progress, now),
+        timings=_timings(one, now),
         provenance=_provenance(one, info),
         parsed=one.parsed(reason),
         logprobs=one.logprobs(),
@@ -59,7 +57,7 @@ def text_completion(
     )
 
 
-def choice_completion(one: Sequence, info: dict[str, Any], progress: Progress, now: float) -> Completion:
+def choice_completion(one: Sequence, info: dict[str, Any], now: float) -> Completion:
     """The completion of a sequence that scored labels. Raises ValueError for one that did not."""
     if one.scoring is None:
         raise ValueError("the sequence has no choices")
@@ -75,7 +73,7 @@ def choice_completion(one: Sequence, info: dict[str, Any], progress: Progress, n
         text=label,
         finish_reason=CHOICE,
         usage=Usage(len(one.prompt), one.cached, trie.n_tokens(winner)),
-        timings=_timings(one, progress, now),
+        timings=_timings(one, now),
         provenance=_provenance(one, info),
         choice=label,
         choice_probabilities=dict(zip(one.scoring.labels, probabilities.tolist(), strict=True)),
@@ -84,17 +82,17 @@ def choice_completion(one: Sequence, info: dict[str, Any], progress: Progress, n
     )
 
 
-def _timings(one: Sequence, progress: Progress, now: float) -> Timings:
+def _timings(one: Sequence, now: float) -> Timings:
     marks = one.marks
-    steps = progress.steps - marks.steps
-    first = marks.first_token or now
+    started = now if marks.started is None else marks.started
+    first = now if marks.first_token is None else marks.first_token
     return Timings(
-        wait_s=marks.started - marks.arrived,
-        prefill_s=first - marks.started,
+        wait_s=started - marks.arrived,
+        prefill_s=first - started,
         decode_s=now - first,
         total_s=now - marks.arrived,
-        mean_batch=(progress.sequences - marks.rows) / steps if steps else 0.0,
-        steps=steps,
+        mean_batch=marks.sequences / marks.steps if marks.steps else 0.0,
+        steps=marks.steps,
     )
 
 

@@ -92,7 +92,7 @@ class Pacing:
             self._lengths.observe(one.kind, len(one.evidence.chosen))
         if one.gave_way or one.failures:
             return False
-        return self._pace.finished(now - one.marks.started)
+        return one.marks.started is not None and self._pace.finished(now - one.marks.started)
 
     # ---- before a step -------------------------------------------------------------------------------------
 
@@ -128,8 +128,6 @@ class Pacing:
         )
         # those who were left out most often go first
         batch.sort(key=lambda one: (-one.passed, one.order))
-        for one in batch[left:]:
-            one.passed += 1
         first += batch[:left]
         left = max(0, left - len(batch))
         for one, burst in demand.bursts:
@@ -138,9 +136,6 @@ class Pacing:
             if burst.rows <= left or one.passed >= _MOST_PASSED:
                 bursts.append((one, burst))
                 left = max(0, left - burst.rows)
-                one.passed = 0
-            else:
-                one.passed += 1
         for one, each in demand.joining:
             rows = min(each.rows, left)
             if not one.interactive and rows:
@@ -162,7 +157,7 @@ class Pacing:
 
     def check_deadline(self, one: Sequence, now: float) -> None:
         """Raise EngineError (deadline_unreachable) for a job that cannot be done in time even if it gets its
-        rows at once. `now` in unix seconds.
+        rows at once, and is spared what is in memory or on its way. `now` in unix seconds.
         """
         deadline = one.request.deadline
         if deadline is None or not self._on:
@@ -170,8 +165,9 @@ class Pacing:
         guess = self._lengths.guess(one.kind)
         steps = 1 if guess is None else min(guess.low, one.most_tokens)
         decoding = [other for other in self._running if other.decodes]
+        spared = max(one.computed, self._memory.spared(one.known()), one.follows[1] if one.follows else 0)
         seconds = self._pace.finish_in(
-            one.pending,
+            one.length - spared,
             steps,
             rows=len(decoding),
             cells=self._cells(decoding),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from workers.engine.waiting_line import rank
 
@@ -38,7 +39,7 @@ class Burst:
     of_image: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
     """The rows of one step: decoding slots (one row each), bursts, and (slot, rows) chunks."""
 
@@ -46,22 +47,22 @@ class Plan:
     bursts: tuple[Burst, ...] = ()
     chunks: tuple[tuple[int, int], ...] = ()
 
-    @property
+    @cached_property
     def n_rows(self) -> int:
         """All rows together."""
         return len(self.decoding) + self.n_joining + sum(burst.rows for burst in self.bursts)
 
-    @property
+    @cached_property
     def n_joining(self) -> int:
         """The rows of all chunks."""
         return sum(rows for _, rows in self.chunks)
 
-    @property
+    @cached_property
     def slots(self) -> tuple[int, ...]:
         """Everybody who has a row."""
         return (*self.decoding, *(burst.slot for burst in self.bursts), *(slot for slot, _ in self.chunks))
 
-    @property
+    @cached_property
     def advances(self) -> tuple[tuple[int, int], ...]:
         """(slot, rows) that stay in memory: all but the labels of choices."""
         images = ((burst.slot, burst.rows) for burst in self.bursts if burst.of_image)

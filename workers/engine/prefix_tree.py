@@ -180,9 +180,19 @@ class PrefixTree:
 
     # ---- growing -------------------------------------------------------------------------------------------
 
-    def fits(self, cells: int) -> bool:
-        """Whether so many more cells may be kept, and a new branch would find an id."""
-        return self.cells + cells <= self._budget and bool(self._free)
+    def fits(self, tokens: Tokens) -> bool:
+        """Whether `tokens` may be kept as things stand: there are cells, and an id where they are a new
+        branch.
+        """
+        node, known = self._walk(tokens, kept_only=True)
+        continues = node.sequence >= 0 and known == node.end
+        return self.cells + len(tokens) - known <= self._budget and (continues or bool(self._free))
+
+    def could_fit(self, cells: int) -> bool:
+        """Whether so many more cells could be kept if everything that nobody uses were given up."""
+        return self.pinned_cells + cells <= self._budget and (
+            bool(self._free) or any(not tip.pins for tip in self._tips.values())
+        )
 
     def worth_keeping(self, length: int, known: int) -> bool:
         """Whether a beginning of `length` tokens, `known` of them in memory already, earns its cells."""
@@ -245,6 +255,16 @@ class PrefixTree:
         return upper
 
     # ---- using ---------------------------------------------------------------------------------------------
+
+    def use(self, match: Match) -> Node:
+        """A running sequence uses what it matched: that is not evicted until `unpin` of the returned node."""
+        node = match.node
+        # the match may end above it, to split no image, or because the run was split meanwhile
+        while node.parent is not None and node.start >= match.length:
+            node = node.parent
+        node = self._split(node, match.length)
+        self.pin(node)
+        return node
 
     def pin(self, node: Node) -> None:
         """A running sequence uses this node's cells and those above it: they are not evicted."""

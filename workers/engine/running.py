@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Container, Iterator
 
 from workers.engine.sequence import Sequence
-
-MOST_RETREATS: Final = 3
-"""A job that gave way so often keeps its slot from then on."""
 
 
 class Running:
@@ -42,9 +38,11 @@ class Running:
         """Whether this very sequence runs."""
         return self._by_slot.get(one.slot) is one
 
-    def youngest_batch(self, *, tired: bool = False) -> Sequence | None:
-        """The batch job to give way: of the worst priority, the last that came; with `tired`, even one that
-        gave way too often already.
+    def retreating(self, besides: Container[Sequence] = (), *, tired: bool = False) -> list[Sequence]:
+        """The batch jobs that may give way, first the one to do so: of the worst priority, the last that
+        came. With `tired`, even those that gave way too often since they last got on.
         """
-        batch = (one for one in self if not one.interactive and (tired or one.gave_way < MOST_RETREATS))
-        return max(batch, key=lambda one: (one.request.priority, one.order), default=None)
+        batch = [
+            one for one in self if not one.interactive and (tired or not one.tired) and one not in besides
+        ]
+        return sorted(batch, key=lambda one: (one.request.priority, one.order), reverse=True)

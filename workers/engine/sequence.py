@@ -32,6 +32,9 @@ Tokens = npt.NDArray[np.int32]
 STOP: Final = "stop"
 LENGTH: Final = "length"
 CHOICE: Final = "choice"
+MOST_RETREATS: Final = 3
+GETS_ON: Final = 32
+"""A job that gave way three times keeps its slot until it has this many more tokens."""
 _FIRST_CANDIDATES: Final = 64
 
 
@@ -44,13 +47,15 @@ class Words(Protocol):
 
 @dataclass(slots=True)
 class Marks:
-    """Seconds on the engine's clock, and the engine's step counters when this sequence began to run."""
+    """Seconds on the engine's clock, and the steps that had rows of this sequence, with the number of
+    sequences in them summed up.
+    """
 
     arrived: float
-    started: float = 0.0
-    first_token: float = 0.0
+    started: float | None = None
+    first_token: float | None = None
     steps: int = 0
-    rows: int = 0
+    sequences: int = 0
 
 
 @dataclass(slots=True)
@@ -123,8 +128,12 @@ class Sequence:
         """Length of a beginning to keep once it is computed; 0 for none."""
         self.follows: tuple[Sequence, int] | None = None
         """Whose beginning of which length it waits for, instead of computing it too."""
+        self.seen = 0
+        """How many of its leading tokens an earlier prompt had; known once it has had a slot."""
         self.gave_way = 0
         """How often it gave up its slot to another one."""
+        self._retreats = 0
+        self._retreat_length = 0
         self.failures = 0
         """How many failed decodes had rows of it."""
         self.suspect = False
@@ -213,6 +222,19 @@ class Sequence:
             return self.prompt[start:end]
         taken = np.array(self.tokens[max(0, start - size) : end - size], np.int32)
         return taken if start >= size else np.concatenate([self.prompt[start:], taken])
+
+    @property
+    def tired(self) -> bool:
+        """Whether it gave way so often since it last got on that it keeps its slot for now."""
+        return self._retreats >= MOST_RETREATS and self.length - self._retreat_length < GETS_ON
+
+    def retreat(self) -> None:
+        """It gives way to another one."""
+        if self.length - self._retreat_length >= GETS_ON:
+            self._retreats = 0
+        self.gave_way += 1
+        self._retreats += 1
+        self._retreat_length = self.length
 
     def leave_slot(self) -> None:
         """Nothing of it is in memory any more."""

@@ -1,8 +1,8 @@
 """How many sequences may be in flight, so that jobs finish within the model's P99 target.
 
 Additive increase, multiplicative decrease (Chiu and Jain 1989), one decision for each window of as many
-finished jobs as may be in flight: one more sequence after a window within the target, 0.7 times as many
-after one that is not. The jobs in flight when the limit falls were slowed by the old one; as many as that
+finished jobs as may be in flight, by the last jobs: one more sequence while they keep the target, 0.7 times
+as many where they do not. The jobs in flight when the limit falls were slowed by the old one; as many as that
 are not judged.
 
 It knows numbers only: no clock, no jobs.
@@ -10,9 +10,12 @@ It knows numbers only: no clock, no jobs.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Final
 
 DECREASE: Final = 0.7
+JUDGED: Final = 200
+"""Of so many of the last jobs the late ones are counted."""
 LATE_SHARE: Final = 0.01
 """A P99 target is kept while no more than this share of the jobs is late."""
 
@@ -24,7 +27,7 @@ class SlotLimit:
         self._n_slots = n_slots
         self._target = target_p99_s
         self._count = 0
-        self._late = 0
+        self._recent: deque[bool] = deque(maxlen=JUDGED)
         self._settling = 0
         self.limit = n_slots
 
@@ -41,14 +44,16 @@ class SlotLimit:
             self._settling -= 1
             return False
         self._count += 1
-        self._late += latency_s > self._target
+        self._recent.append(latency_s > self._target)
         if self._count < self.limit:
             return False
-        before = self.limit
-        if self._late > LATE_SHARE * self._count:
+        before, self._count = self.limit, 0
+        late, judged = sum(self._recent), len(self._recent)
+        # a single late one among less than a hundred says nothing about 99 %, unless there is no other
+        if late > max(1, LATE_SHARE * judged) or late == judged:
             self.limit = max(1, int(DECREASE * before))
             self._settling = before
+            self._recent.clear()
         else:
             self.limit = min(self._n_slots, before + 1)
-        self._count = self._late = 0
         return self.limit != before
