@@ -163,10 +163,10 @@ def test_what_is_in_memory_counts_towards_a_deadline(timed: Callable[..., Any]) 
             deadline=None if seconds is None else START + context.now + seconds,
         )
 
-    question("cold", 0.12)
+    question("cold", 0.08)
     assert yard.failed["cold"]["code"] == "deadline_unreachable"
     for name in ("one", "two"):
         question(name, None)
         yard.run()
-    question("spared", 0.12)
+    question("spared", 0.08)
     assert "spared" in yard.run()
