@@ -127,7 +127,8 @@ class Admission:
 
     def _share(self, one: Sequence, seen: int) -> None:
         """`seen` tokens of it began an earlier prompt."""
-        known = max(one.computed, self._memory.spared(one.known()))
+        match = self._memory.match(one.known())
+        known = max(one.computed, 0 if match is None else match.length)
         # a suspect runs alone, so nobody would compute a beginning for it
         if self._memory.worth_keeping(seen, known) and not one.suspect:
             source, length = self._source(one)

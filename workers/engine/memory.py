@@ -78,14 +78,19 @@ class Memory:
         the last. Raises IndexError when all are taken.
         """
         slot = heapq.heappop(self._free_slots)
-        length = 0
-        left = self._left.pop(slot, None)
-        if left is not None:
-            length = whole_length(tokens, min(common_length(left, tokens), len(tokens) - 1))
-            length = length if length >= self._min_shared else 0
+        length = self._left_over(slot, tokens)
+        if self._left.pop(slot, None) is not None:
             self._cells.remove(slot, length)
         self._own[slot] = length
         return slot, length
+
+    def _left_over(self, slot: int, tokens: Tokens) -> int:
+        """How many leading tokens a free slot still holds, never the last, nor a part of an image."""
+        left = self._left.get(slot)
+        if left is None:
+            return 0
+        length = whole_length(tokens, min(common_length(left, tokens), len(tokens) - 1))
+        return length if length >= self._min_shared else 0
 
     def release_slot(self, slot: int, tokens: Tokens) -> None:
         """Let another one have a slot, in which these tokens are computed. In a unified memory they are
@@ -172,9 +177,10 @@ class Memory:
         return length - known >= WORTH_WAITING and self._tree.could_fit(length - known)
 
     def spared(self, tokens: Tokens) -> int:
-        """How many leading tokens of a prompt are in memory now."""
+        """How many leading tokens of a prompt would not be computed if it got a slot now."""
         match = self._tree.match(tokens)
-        return 0 if match is None else match.length
+        left = self._left_over(self._free_slots[0], tokens) if self._free_slots else 0
+        return max(left, 0 if match is None else match.length)
 
     def owned(self, slot: int) -> int:
         """Cells that a slot gives back when its sequence leaves it and is not kept."""
