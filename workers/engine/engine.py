@@ -187,12 +187,13 @@ class Engine:
         for one in self._alone() or self._running:
             if one.follows is not None:
                 continue
-            if one.decodes:
+            pending = one.pending
+            if pending == 1 and one.tokens:
                 demand.decoding.append(one)
             elif self._runtime.whole_images and one.at_image:
                 demand.bursts.append((one, Burst(one.slot, one.run, of_image=True)))
-            elif one.pending:
-                rows = one.run if self._runtime.whole_images else one.pending
+            elif pending:
+                rows = one.run if self._runtime.whole_images else pending
                 joining = Joining(one.slot, one.request.priority, one.order, rows, one.passed)
                 demand.joining.append((one, joining))
             elif one.scoring is not None:

@@ -41,8 +41,8 @@ def read_rows(context: Context, sequences: list[int]) -> list[OutputRow]:
     if whole:
         logits = context.logits(len(sequences))
         chosen = logits if len(whole) == len(sequences) else logits[whole]
-        best = chosen.argmax(axis=1).tolist()
-        normalisers = log_sum_exp(chosen).tolist()
+        peaks = chosen.argmax(axis=1)
+        normalisers, best = log_sum_exp(chosen, peaks).tolist(), peaks.tolist()
         by_row = {row: OutputRow(chosen[at], best[at], normalisers[at]) for at, row in enumerate(whole)}
     return [
         by_row[row] if one is None else OutputRow(one.logits, 0, one.normaliser, one.tokens)

@@ -24,11 +24,14 @@ _GREEDY_BELOW: Final = 1e-6
 """Colder than this a difference of a hundred-thousandth decides wholly: the maximum, without a draw."""
 
 
-def log_sum_exp(rows: Logits) -> npt.NDArray[np.float64]:
-    """log Σ exp of each row [rows, vocabulary] in float32 with a float64 result, overflow-safe."""
-    peak = rows.max(axis=1, keepdims=True)
-    sums = np.exp(rows - peak).sum(axis=1, dtype=np.float64)
-    return np.asarray(np.log(sums) + peak[:, 0], np.float64)
+def log_sum_exp(rows: Logits, best: npt.NDArray[np.int64] | None = None) -> npt.NDArray[np.float64]:
+    """log Σ exp of each row [rows, vocabulary] in float32 with a float64 result, overflow-safe. `best` is
+    where each row's largest entry stands, where that is known.
+    """
+    peak = rows.max(axis=1) if best is None else rows[np.arange(len(rows)), best]
+    shifted = rows - peak[:, None]
+    np.exp(shifted, out=shifted)
+    return np.asarray(np.log(shifted.sum(axis=1, dtype=np.float64)) + peak, np.float64)
 
 
 def top_tokens(row: Logits, k: int) -> Tokens:

@@ -116,6 +116,8 @@ class Sequence:
         self.evidence = Evidence(structured=isinstance(request.output, SchemaOutput))
         self.kind = kind
         """Requests of one kind have answers of like length."""
+        self.interactive = request.interactive
+        """Whether somebody waits for its answer."""
         self.slot = -1
         """-1 while it waits."""
         self.computed = 0
@@ -208,11 +210,6 @@ class Sequence:
         if self.scoring is not None or self._constrain is not None or self.wants_top:
             return 0
         return self.sampler.candidates
-
-    @property
-    def interactive(self) -> bool:
-        """Whether somebody waits for its answer."""
-        return self.request.interactive
 
     def known(self, end: int | None = None, start: int = 0) -> Tokens:
         """Its tokens from `start` to `end`, prompt first."""
