@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from training.generate.text_cls import requests
-from workers.calibrate import main
+from workers.calibrate import FEWEST_ROWS, Row, main, read_rows
 
 ARGUMENTS = ["--model", "defect_detect", "--task", "text_cls", "--gpu", "none"]
 
@@ -66,3 +66,11 @@ def test_what_cannot_be_used_is_named(
 def test_a_missing_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*ARGUMENTS, str(tmp_path / "none.jsonl")]) == 2
     assert "none.jsonl" in capsys.readouterr().err
+
+
+def test_a_text_may_hold_what_unicode_calls_a_line_break(tmp_path: Path) -> None:
+    text = "first\u2028second\u2029third\u0085fourth"
+    lines = [json.dumps({"text": text, "label": "none"}, ensure_ascii=False)] * FEWEST_ROWS
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\r\n".join(lines) + "\n\n", encoding="utf-8")
+    assert read_rows(path, ["soldering", "none"]) == [Row(text, 1)] * FEWEST_ROWS
