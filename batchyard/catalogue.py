@@ -251,7 +251,8 @@ def config_error(exc: ValidationError, source: str) -> InvalidConfig:
     loc = first["loc"]
     # pydantic names the branch of a union after its index; the file has no such key
     where = ".".join(str(part) for at, part in enumerate(loc) if at != 2 or part not in _ENGINES)
-    secret = loc[-1:] in (("api_key",), ("api_base",))
+    # a key that is not known may be a misspelt api_key
+    secret = loc[-1:] in (("api_key",), ("api_base",)) or first["type"] == "extra_forbidden"
     value = "" if secret or isinstance(first["input"], dict | list) else f", got {shown(first['input'])}"
     return InvalidConfig(
         f"{first['msg'].removeprefix('Value error, ')}{value}",

@@ -104,6 +104,10 @@ class OpenaiEntry(ServedModel):
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("must be an http or https URL, such as https://host/v1")
+        try:
+            parts.port  # noqa: B018  # raises if it is no number, or none that a port can be
+        except ValueError:
+            raise ValueError("the port behind the host must be a number up to 65535") from None
         if parts.username or parts.password or parts.query or parts.fragment:
             raise ValueError("must hold no user, password or query: put the secret under api_key")
         return url

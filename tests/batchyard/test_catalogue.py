@@ -99,6 +99,20 @@ def test_a_key_is_a_name_that_only_its_user_looks_up(tmp_path: Path) -> None:
     assert "secret@" not in str(caught.value)
 
 
+def test_the_value_of_a_key_that_is_not_known_is_not_shown(tmp_path: Path) -> None:
+    misspelt = ENTRY % "engine: openai, model: x, api_base: 'http://h/v1', apikey: sk-a-real-one"
+    with pytest.raises(InvalidConfig, match=r"model_list\.0\.apikey: Extra inputs") as caught:
+        load_catalogue(write(tmp_path, misspelt))
+    assert "sk-a-real-one" not in str(caught.value)
+
+
+@pytest.mark.parametrize("port", ["abc", "70000", "-1"])
+def test_an_endpoints_port_is_a_number_that_a_port_can_be(tmp_path: Path, port: str) -> None:
+    entry = ENTRY % f"engine: openai, model: x, api_base: 'http://h:{port}/v1'"
+    with pytest.raises(InvalidConfig, match=r"api_base: the port behind the host must be a number"):
+        load_catalogue(write(tmp_path, entry))
+
+
 def test_a_fault_in_the_schema_is_that_of_its_own_engine() -> None:
     check = jsonschema.Draft202012Validator(catalogue_schema())
     model = {"model_name": "m", "engine": "openai", "api_base": "http://h", "model": "x", "n_ctx": 9}
