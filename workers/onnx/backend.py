@@ -138,8 +138,11 @@ def wanted_labels(request: EngineRequest, labels: Sequence[str]) -> tuple[str, .
     """The labels that a request lets the model choose from: its choices, else all.
 
     Raises:
-        EngineError: choices_invalid for one that the model has not, request_invalid for another form.
+        EngineError: choices_invalid for one that the model has not or an option that it cannot mean,
+            request_invalid for another form or token log-probabilities.
     """
+    if request.sampling.logprobs is not None:
+        raise _beyond(REQUEST_INVALID, "a classifier writes no tokens", "sampling.logprobs")
     if isinstance(request.output, TextOutput):
         return tuple(labels)
     if not isinstance(request.output, ChoicesOutput):
@@ -149,13 +152,12 @@ def wanted_labels(request: EngineRequest, labels: Sequence[str]) -> tuple[str, .
             field="output.type",
             remedy="ask for choices, or send the job to a model that generates",
         )
-    if request.output.prior:
-        raise EngineError(
-            CHOICES_INVALID,
-            "a classifier has no prior to take off",
-            field="output.prior",
-            remedy="leave it out, or send the job to a model that llama.cpp runs",
-        )
+    for asked, field, why in (
+        (request.output.prior, "output.prior", "a classifier has no prior to take off"),
+        (request.output.mean, "output.length_normalization", "a classifier's labels have no length"),
+    ):
+        if asked:
+            raise _beyond(CHOICES_INVALID, why, field)
     foreign = [label for label in request.output.choices if label not in labels]
     if foreign:
         raise EngineError(
@@ -165,6 +167,11 @@ def wanted_labels(request: EngineRequest, labels: Sequence[str]) -> tuple[str, .
             remedy="choose among these",
         )
     return request.output.choices
+
+
+def _beyond(code: str, why: str, field: str) -> EngineError:
+    remedy = "leave it out, or send the job to a model that llama.cpp runs"
+    return EngineError(code, why, field=field, remedy=remedy)
 
 
 def log_probabilities(row: Logits, labels: Sequence[str]) -> dict[str, float]:

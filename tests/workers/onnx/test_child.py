@@ -88,6 +88,12 @@ def test_jobs_that_come_together_share_runs(child: Child) -> None:
             "choices_invalid",
             "output.prior",
         ),
+        (
+            {"output": {"type": "choices", "choices": ["none", "soldering"], "length_normalization": "mean"}},
+            "choices_invalid",
+            "output.length_normalization",
+        ),
+        ({"sampling": {"logprobs": 3}}, "request_invalid", "sampling.logprobs"),
         ({"messages": [{"role": "system", "content": "x"}]}, "prompt_empty", "messages"),
         ({"deadline": time.time() - 1}, "deadline_exceeded", None),
         ({"priority": 99}, "request_invalid", "priority"),
