@@ -32,7 +32,7 @@ def test_an_unforeseen_mistake_in_a_request_fails_that_request(
     yard.submit("neighbour", messages=user("hello"), sampling={"max_tokens": 4})
     monkeypatch.setattr(intake_module, "compile_schema", unforeseen)
     yard.submit("bad", messages=user("x"), output={"type": "json_schema", "schema": {}})
-    assert yard.failed["bad"]["code"] == "request_invalid"
+    assert yard.failed["bad"]["code"] == "internal_error"
     assert "nobody thought of this" in yard.failed["bad"]["message"]
     assert set(yard.run()) == {"neighbour"}
 
@@ -45,8 +45,8 @@ def test_an_unforeseen_mistake_while_running_fails_that_job(
     yard.step(2)
     monkeypatch.setattr(yard.engine._known["bad"], "draw", unforeseen)
     assert set(yard.run()) == {"neighbour"}
-    assert yard.failed["bad"]["code"] == "request_invalid"
-    assert not yard.failed["bad"]["retryable"]
+    assert yard.failed["bad"]["code"] == "internal_error"
+    assert yard.failed["bad"]["retryable"]  # it is not the job's fault
 
 
 @pytest.mark.parametrize(

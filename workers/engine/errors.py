@@ -9,7 +9,8 @@
        images_not_supported
        output_not_supported
 
-`model_file_invalid` and `out_of_memory` can also happen before any request, while the model loads.
+`internal_error` is a fault of our own, anywhere on it: the request is not to blame, and another engine, or this
+one when it is mended, may do it. `model_file_invalid` and `out_of_memory` can also happen before any request, while the model loads.
 It knows no queue and no retry policy: `retryable` only says whether the same request can succeed later
 unchanged.
 """
@@ -36,8 +37,9 @@ DEADLINE_UNREACHABLE: Final = "deadline_unreachable"
 DECODE_FAILED: Final = "decode_failed"
 MODEL_FILE_INVALID: Final = "model_file_invalid"
 OUT_OF_MEMORY: Final = "out_of_memory"
+INTERNAL_ERROR: Final = "internal_error"
 
-RETRYABLE: Final = frozenset({DECODE_FAILED})
+RETRYABLE: Final = frozenset({DECODE_FAILED, INTERNAL_ERROR})
 
 
 class EngineError(Exception):
@@ -73,4 +75,8 @@ class EngineError(Exception):
 
 def unforeseen(what: str, error: Exception) -> EngineError:
     """The failure of one request by an error that is no EngineError."""
-    return EngineError(REQUEST_INVALID, f"{what}: {type(error).__name__}: {str(error)[:300]}")
+    return EngineError(
+        INTERNAL_ERROR,
+        f"{what}: {type(error).__name__}: {str(error)[:300]}",
+        remedy="this is a bug: keep the job's input and the engine's log for a report",
+    )

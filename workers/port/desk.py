@@ -13,7 +13,13 @@ from functools import partial
 from typing import Any, Final
 
 from workers.engine.completion import Completion
-from workers.engine.errors import CANCELLED, DEADLINE_EXCEEDED, REQUEST_INVALID, EngineError
+from workers.engine.errors import (
+    CANCELLED,
+    DEADLINE_EXCEEDED,
+    INTERNAL_ERROR,
+    REQUEST_INVALID,
+    EngineError,
+)
 from workers.engine.request import EngineRequest
 from workers.port.backend import Backend
 from workers.port.images import ImageSource
@@ -137,4 +143,9 @@ def _too_late() -> EngineError:
 
 
 def _unforeseen(error: BaseException) -> EngineError:
-    return EngineError(REQUEST_INVALID, f"the engine failed at this request: {type(error).__name__}")
+    # without the error's own text: an SDK's may hold a secret
+    return EngineError(
+        INTERNAL_ERROR,
+        f"the engine failed at this request: {type(error).__name__}",
+        remedy="this is a bug: keep the job's input and the engine's log for a report",
+    )

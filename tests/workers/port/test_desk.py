@@ -33,7 +33,7 @@ def test_an_exception_nobody_foresaw_fails_its_request_alone(caplog: pytest.LogC
         bench.submit("a", "break")
         bench.submit("b", "fine")
         ends = {await bench.next(), await bench.next()}
-        assert ends == {("failed", "a", "request_invalid"), ("done", "b", None)}
+        assert ends == {("failed", "a", "internal_error"), ("done", "b", None)}
         assert bench.desk.stats() == {"done": 1, "failed": 1, "running": 0, "waiting": 0, "echo": 1}
 
     asyncio.run(go())
