@@ -47,11 +47,13 @@ def read_rows(path: Path, labels: Sequence[str]) -> list[Row]:
         InvalidConfig: the file cannot be read, is too short, or a line holds no text and label.
     """
     try:
-        # not splitlines(): it also cuts at characters that a JSON text may hold as they are (U+2028, U+0085, …)
+        # not splitlines(): it also cuts at what a JSON text may hold as it is (U+2028, U+2029, U+0085)
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as exc:
         raise InvalidConfig(f"cannot read it: {exc}", field=str(path), remedy="name a JSONL file") from exc
-    rows = [_row(line, f"{path}: line {number}", labels) for number, line in enumerate(lines, 1) if line.strip()]
+    rows = [
+        _row(line, f"{path}: line {number}", labels) for number, line in enumerate(lines, 1) if line.strip()
+    ]
     if len(rows) < FEWEST_ROWS:
         raise InvalidConfig(
             f"{len(rows)} rows say too little", field=str(path), remedy=f"give {FEWEST_ROWS} at least"

@@ -9,8 +9,8 @@
        images_not_supported
        output_not_supported
 
-`internal_error` is a fault of our own, anywhere on it: the request is not to blame, and another engine, or this
-one when it is mended, may do it. `model_file_invalid` and `out_of_memory` can also happen before any request, while the model loads.
+`internal_error` is a fault of our own, anywhere on it: the request is not to blame, and may be tried again.
+`model_file_invalid` and `out_of_memory` can also happen before any request, while the model loads.
 It knows no queue and no retry policy: `retryable` only says whether the same request can succeed later
 unchanged.
 """
