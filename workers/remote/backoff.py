@@ -11,6 +11,8 @@ BASE_SECONDS: Final = 0.5
 CAP_SECONDS: Final = 20.0
 PATIENCE_SECONDS: Final = 60.0
 """A longer wait is the queue's: here it would only occupy a slot."""
+LONGEST_SECONDS: Final = 86400.0
+"""Of what an endpoint may ask for: quotas run by the day at most, and a date beyond all calendars is none."""
 
 
 def pause(attempt: int, dice: float, retry_after: float | None) -> float:
@@ -30,11 +32,16 @@ def worth_waiting(seconds: float, left: float | None) -> bool:
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds that an answer's headers ask to wait, None if they do not say.
+    """Seconds that an answer's headers ask to wait, a day at most; None if they do not say.
 
     `Retry-After` is a number of seconds or an HTTP date (RFC 9110, 10.2.3); some endpoints are more exact
     in `retry-after-ms`. `now` in seconds since the epoch. `headers` must not depend on case.
     """
+    seconds = _asked_for(headers, now)
+    return None if seconds is None else min(seconds, LONGEST_SECONDS)
+
+
+def _asked_for(headers: Mapping[str, str], now: float) -> float | None:
     exact = _number(headers.get("retry-after-ms"))
     if exact is not None:
         return exact / 1000.0

@@ -1,6 +1,6 @@
 import pytest
 
-from workers.remote.backoff import CAP_SECONDS, pause, retry_after, worth_waiting
+from workers.remote.backoff import CAP_SECONDS, LONGEST_SECONDS, pause, retry_after, worth_waiting
 
 NOW = 784111777.0  # Sun, 06 Nov 1994 08:49:37 GMT
 
@@ -25,6 +25,9 @@ def test_the_endpoints_own_time_is_the_least() -> None:
         ({"retry-after": "1.5", "retry-after-ms": "250"}, 0.25),
         ({"retry-after": "Sun, 06 Nov 1994 08:50:07 GMT"}, 30.0),
         ({"retry-after": "Sun, 06 Nov 1994 08:49:07 GMT"}, 0.0),
+        ({"retry-after": "1e308"}, LONGEST_SECONDS),
+        ({"retry-after-ms": "1e308"}, LONGEST_SECONDS),
+        ({"retry-after": "Fri, 31 Dec 9999 23:59:59 GMT"}, LONGEST_SECONDS),
         ({"retry-after": "soon"}, None),
         ({"retry-after": "-3"}, None),
         ({"retry-after": "inf"}, None),
