@@ -62,6 +62,13 @@ class OpenaiEntry(ServedModel):
         ),
     ] = None
     model: Annotated[str, Field(min_length=1, description="The endpoint's own name of the model.")]
+    check_model: Annotated[
+        bool,
+        Field(
+            description="Refuse to start where the endpoint's list of models lacks it; false where that list "
+            "has other names, such as those of deployments."
+        ),
+    ] = True
     dialect: Annotated[
         Dialect,
         Field(description="How the endpoint spells what differs between them; see docs/engine.md."),

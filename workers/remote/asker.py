@@ -70,11 +70,12 @@ class Asker:
         Raises:
             EngineError: what the endpoint said, or that it is not asked now.
         """
-        attempt = 0
+        attempt, blamed = 0, False
         while True:
-            outcome, seconds = await self._attempt(question)
+            outcome, seconds = await self._attempt(question, blamed=blamed)
             if isinstance(outcome, Reply):
                 return outcome, seconds
+            blamed = blamed or outcome.trips
             self._last = outcome.error.message
             wait = pause(attempt, self._chances.dice(), outcome.retry_after)
             left = None if deadline is None else deadline - time.time()
@@ -87,13 +88,13 @@ class Asker:
             attempt += 1
             self.counts["retries"] += 1
 
-    async def _attempt(self, question: Question) -> tuple[Reply | Fault, float]:
+    async def _attempt(self, question: Question, *, blamed: bool) -> tuple[Reply | Fault, float]:
         permit = await self._enter()
         self.counts["calls"] += 1
         began = time.monotonic()
         try:
             outcome = await self._call(question)
-            self._note(permit, outcome)
+            self._note(permit, outcome, blamed=blamed)
         finally:
             self._breaker.abandon(permit)  # says nothing any more where something came of it
             if not self._breaker.probing:
@@ -128,10 +129,14 @@ class Asker:
         except NoAnswer as error:
             return no_answer(self._endpoint.host, str(error))
 
-    def _note(self, permit: Permit, outcome: Reply | Fault) -> None:
+    def _note(self, permit: Permit, outcome: Reply | Fault, *, blamed: bool) -> None:
+        """Tell the breaker. A request that has `blamed` the endpoint before says nothing new by failing
+        again, for that may be its own fault; unless it is the one that tries the endpoint out.
+        """
         before = self._breaker.state
         if isinstance(outcome, Fault) and outcome.trips:
-            self._breaker.fail(permit, self._chances.clock())
+            if not blamed or before is State.HALF_OPEN:
+                self._breaker.fail(permit, self._chances.clock())
         else:
             self._breaker.succeed(permit)
         if self._breaker.state is State.OPEN and before is not State.OPEN:
@@ -143,7 +148,7 @@ class Asker:
     def _not_before(self, error: EngineError) -> EngineError:
         """The error, with the breaker's time where that is later than the endpoint's own."""
         seconds = self._breaker.left(self._chances.clock())
-        if isinstance(error, EndpointError) and error.retryable and seconds > (error.retry_after or 0.0):
+        if isinstance(error, EndpointError) and seconds > (error.retry_after or 0.0):
             error.retry_after = seconds
         return error
 

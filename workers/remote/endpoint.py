@@ -11,12 +11,21 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from openai import APIConnectionError, APIStatusError, AsyncOpenAI, Omit, Timeout
+from openai import (
+    APIConnectionError,
+    APIStatusError,
+    AsyncOpenAI,
+    DefaultAsyncHttpxClient,
+    Omit,
+    Timeout,
+)
 
 from batchyard.entry import ENV_PREFIX, OpenaiEntry
 from workers.port.settings import wrong_setting
+from workers.remote.body import PLAIN, bound
 from workers.remote.compose import Question
-from workers.remote.faults import Fault, refused, timed_out, unconnected
+from workers.remote.faults import Fault, no_answer, refused, timed_out, unconnected
+from workers.remote.reply import NoAnswer
 
 
 def read_secret(entry: OpenaiEntry, environ: Mapping[str, str]) -> str | None:
@@ -45,6 +54,10 @@ class Endpoint:
             api_key=secret or "none",
             max_retries=0,
             timeout=Timeout(entry.timeout, connect=entry.connect_timeout),
+            # a redirect would take the question to a host that the catalogue does not name
+            http_client=DefaultAsyncHttpxClient(
+                follow_redirects=False, headers=PLAIN, event_hooks={"response": [bound]}
+            ),
         )
 
     async def ask(self, question: Question) -> bytes | Fault:
@@ -74,6 +87,8 @@ class Endpoint:
                 answer = await call
         except TimeoutError:
             return timed_out(self.host, seconds)
+        except NoAnswer as failure:
+            return no_answer(self.host, str(failure), again=False)
         except APIStatusError as failure:
             return refused(failure, self.host, self._secret, time.time())
         except APIConnectionError as failure:

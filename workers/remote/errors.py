@@ -20,8 +20,6 @@ ENDPOINT_BUSY: Final = "endpoint_busy"
 ENDPOINT_REFUSED: Final = "endpoint_refused"
 ENDPOINT_ANSWER_INVALID: Final = "endpoint_answer_invalid"
 
-RETRYABLE: Final = frozenset({ENDPOINT_UNAVAILABLE, ENDPOINT_BUSY, ENDPOINT_ANSWER_INVALID})
-
 
 class EndpointError(EngineError):
     """A failure that the endpoint has caused. `retry_after`: seconds before which no attempt can succeed."""
@@ -34,8 +32,8 @@ class EndpointError(EngineError):
 
     @property
     def retryable(self) -> bool:
-        """Whether the unchanged request may succeed when it is tried again."""
-        return self.code in RETRYABLE
+        """Always: none of them is the request's fault."""
+        return True
 
     def to_frame(self) -> dict[str, Any]:
         """The error as the port writes it."""

@@ -5,7 +5,7 @@ It asks nobody anything. Texts of the endpoint are cut, and the secret is blotte
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from openai import APIConnectionError, APIStatusError, APITimeoutError
@@ -21,14 +21,16 @@ from workers.remote.errors import (
 )
 
 _SHOWN: Final = 300
-_AGAIN: Final = frozenset({408, 409, 425, 429})
+_AGAIN: Final = frozenset({408, 425})
+_CONFLICT: Final = 409
+_REFUSALS: Final = frozenset({401, 403, 404})
 _NO_QUOTA: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 _CORRECT: Final = "correct api_base, api_key or model in the model catalogue"
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A failed call. `again`: another attempt may help; `trips`: it speaks against the endpoint itself."""
+    """A failed call. `again`: another attempt soon may help; `trips`: it speaks against the endpoint."""
 
     error: EngineError
     again: bool
@@ -39,18 +41,19 @@ class Fault:
 
 
 def timed_out(host: str, seconds: float) -> Fault:
-    """The call took as long as one may."""
-    return _unavailable(f"{host} did not answer within {seconds:g} s")
+    """The call took as long as one may; to ask at once for what has just taken too long would hold a slot for
+    as long again."""
+    return replace(_unavailable(f"{host} did not answer within {seconds:g} s"), again=False)
 
 
-def no_answer(host: str, why: str) -> Fault:
-    """A body that is none."""
+def no_answer(host: str, why: str, *, again: bool = True) -> Fault:
+    """A body that is none; `again` as in the fault."""
     error = EndpointError(
         ENDPOINT_ANSWER_INVALID,
         f"the body that {host} sent is no answer: {why}",
         remedy="is api_base the root of an OpenAI-compatible API (it often ends in /v1)?",
     )
-    return Fault(error, again=True, trips=True)
+    return Fault(error, again=again, trips=True)
 
 
 def unconnected(failure: APIConnectionError, host: str, secret: str | None) -> Fault:
@@ -70,7 +73,7 @@ def refused(failure: APIStatusError, host: str, secret: str | None, now: float) 
     text = f"{host} answered {status}: {words}"
     wait = retry_after(failure.response.headers, now)
     if status == 429 and failure.code in _NO_QUOTA:
-        return _final(EndpointError(ENDPOINT_REFUSED, text, remedy="raise the account's quota"))
+        return _refusal(text, "raise the account's quota", status, wait)
     if status == 429:
         busy = EndpointError(
             ENDPOINT_BUSY,
@@ -79,16 +82,25 @@ def refused(failure: APIStatusError, host: str, secret: str | None, now: float) 
             retry_after=wait,
         )
         return Fault(busy, again=True, trips=False, retry_after=wait)
+    if status == _CONFLICT:  # with another request: the endpoint is well
+        busy = EndpointError(ENDPOINT_BUSY, text, remedy="try again later", retry_after=wait)
+        return Fault(busy, again=True, trips=False, retry_after=wait)
     if status >= 500 or status in _AGAIN:
         return _unavailable(text, wait)
-    if status in (401, 403, 404):
-        return Fault(
-            EndpointError(ENDPOINT_REFUSED, text, remedy=_CORRECT), again=False, trips=False, status=status
-        )
+    if status in _REFUSALS or 300 <= status < 400:
+        return _refusal(text, _CORRECT, status)
     if failure.code == "context_length_exceeded" or status == 413:
         remedy = "shorten it, or send the job to a model with a longer context"
         return _final(EngineError(PROMPT_TOO_LONG, text, field="prompt", remedy=remedy))
     return _final(EngineError(REQUEST_INVALID, text, field=failure.param or None))
+
+
+def _refusal(text: str, remedy: str, status: int, wait: float | None = None) -> Fault:
+    """The endpoint refuses whoever asks, until somebody mends a key, a quota or the entry. No job is to
+    blame: the breaker keeps them in the queue.
+    """
+    error = EndpointError(ENDPOINT_REFUSED, text, remedy=remedy, retry_after=wait)
+    return Fault(error, again=False, trips=True, retry_after=wait, status=status)
 
 
 def _final(error: EngineError) -> Fault:

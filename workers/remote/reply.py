@@ -61,16 +61,16 @@ def read_reply(body: bytes, *, chat: bool) -> Reply:
 
 
 def read_models(body: bytes) -> tuple[str, ...] | None:
-    """The names in a body of /models; None where it is no list."""
+    """The names in a body of /models; None where it is no list, or not the whole one."""
     try:
         answer = json.loads(body)
     except (ValueError, RecursionError):
         return None
     data = answer.get("data") if isinstance(answer, dict) else None
-    if not isinstance(data, list):
+    if not isinstance(data, list) or answer.get("has_more") is True:
         return None
     names = (one.get("id") for one in data if isinstance(one, dict))
-    return tuple(name[:_NAME] for name in names if isinstance(name, str))
+    return tuple(name for name in names if isinstance(name, str))
 
 
 def _message(choice: dict[str, Any]) -> str:

@@ -13,6 +13,8 @@ from local.redis_server import free_ports
 from tests.workers.endpoints import KEY
 from tests.workers.remote.conftest import inside, remote_child
 from tests.workers.remote.scripted import HANG, ScriptedServer, answer, chat
+from workers.engine.errors import EngineError
+from workers.remote import body as body_module
 
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 
@@ -73,28 +75,136 @@ def test_no_wait_goes_past_the_deadline(scripted: ScriptedServer) -> None:
 @pytest.mark.parametrize(
     ("status", "body", "code", "words"),
     [
-        (401, {"message": f"Incorrect API key provided: {KEY}"}, "endpoint_refused", "***"),
-        (404, {"message": "no such model"}, "endpoint_refused", "no such model"),
-        (429, {"message": "no credit", "code": "insufficient_quota"}, "endpoint_refused", "no credit"),
         (400, {"message": "too long", "code": "context_length_exceeded"}, "prompt_too_long", "too long"),
         (422, {"message": "top_p is odd", "param": "top_p"}, "request_invalid", "top_p is odd"),
     ],
 )
-def test_a_refusal_is_passed_on_at_once(
+def test_what_is_wrong_with_a_job_is_passed_on_at_once(
     scripted: ScriptedServer, status: int, body: dict[str, Any], code: str, words: str
 ) -> None:
     scripted.script[0] = answer(status, {"error": body})
     error = ask(scripted.url, allowed_fails=1)
     assert (error["code"], error["retryable"], len(scripted.calls)) == (code, False, 1)
     assert words in error["message"]
-    assert KEY not in json.dumps(error)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "words"),
+    [
+        (401, {"message": f"Incorrect API key provided: {KEY}"}, "***"),
+        (403, {"message": "not from here"}, "not from here"),
+        (404, {"message": "no such model"}, "no such model"),
+        (429, {"message": "no credit", "code": "insufficient_quota"}, "no credit"),
+        (308, {"message": "elsewhere"}, "308"),
+    ],
+)
+def test_a_refusal_of_all_opens_the_breaker_and_costs_no_job_its_life(
+    scripted: ScriptedServer, status: int, body: dict[str, Any], words: str
+) -> None:
+    scripted.script[0] = answer(status, {"error": body}, Location=f"{scripted.url}/chat/completions")
+
+    async def go() -> None:
+        async with inside(scripted.url, allowed_fails=2, cooldown_time=30) as one:
+            first, second = await one.ask(), await one.ask()
+            assert len(scripted.calls) == 2  # neither is asked again before its retry, nor elsewhere
+            for error in (first, second):
+                assert (error["code"], error["retryable"]) == ("endpoint_refused", True)
+                assert words in error["message"]
+                assert KEY not in json.dumps(error)
+            assert second["retry_after"] == 30
+            assert one.capacities == [1]  # the queue keeps the others
+
+    asyncio.run(go())
+
+
+def test_a_conflict_is_no_word_against_the_endpoint(scripted: ScriptedServer) -> None:
+    scripted.script[0] = answer(409, "busy with another")
+
+    async def go() -> None:
+        async with inside(scripted.url, allowed_fails=1, max_retries=0) as one:
+            error = await one.ask()
+            assert (error["code"], error["retryable"]) == ("endpoint_busy", True)
+            assert one.backend.stats()["breaker"] == "closed"
+
+    asyncio.run(go())
+
+
+def test_a_job_that_always_fails_speaks_against_the_endpoint_once(scripted: ScriptedServer) -> None:
+    scripted.script[0] = answer(500, "I cannot read this")
+
+    async def go() -> None:
+        async with inside(scripted.url, allowed_fails=4, max_retries=9) as one:
+            for _ in range(3):
+                assert (await one.ask())["code"] == "endpoint_unavailable"
+            assert (len(scripted.calls), one.backend.stats()["breaker"]) == (30, "closed")
+            one.submit("another")
+            await one.end()
+            assert one.backend.stats()["breaker"] == "open"
+
+    asyncio.run(go())
+
+
+def test_an_answer_too_long_or_compressed_is_not_read(
+    scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(body_module, "MOST_BYTES", 1000)
+    for data, words in (
+        (chat("x" * 1000), "longer than 1000 bytes"),
+        (answer(500, "x" * 1001), "longer than 1000 bytes"),
+        (answer(200, "", Content_Encoding="gzip"), "compressed"),
+    ):
+        scripted.script[0] = data
+        error = ask(scripted.url)
+        assert (error["code"], error["retryable"]) == ("endpoint_answer_invalid", True)
+        assert words in error["message"]
+    assert len(scripted.calls) == 3  # not asked for again
+    scripted.script[0] = chat("x" * 700)
+    assert ask(scripted.url)["text"] == "x" * 700
+    assert {headers["accept-encoding"] for _, headers, _ in scripted.calls} == {"identity"}
+
+
+def breaker_at_start(url: str) -> str:
+    async def go() -> str:
+        async with inside(url) as one:
+            return str(one.backend.info["breaker"])
+
+    return asyncio.run(go())
+
+
+def test_a_model_that_the_endpoint_does_not_list_is_refused_at_the_start(scripted: ScriptedServer) -> None:
+    other = {"data": [{"id": "another"}]}
+    scripted.models = answer(200, other)
+    with pytest.raises(EngineError, match="does not list 'inspector'; it lists another") as caught:
+        ask(scripted.url)
+    assert (caught.value.code, caught.value.field) == ("model_file_invalid", "model")
+    assert "check_model" in str(caught.value.remedy)
+    assert ask(scripted.url, check_model=False)["text"] == "fine"
+    for no_list in (
+        answer(200, other | {"has_more": True}),
+        answer(200, {"data": []}),
+        answer(200, "<html>"),
+        answer(404, "x"),
+    ):
+        scripted.models = no_list
+        assert breaker_at_start(scripted.url) == "closed"
+
+
+@pytest.mark.parametrize("status", [401, 403, 307])
+def test_an_endpoint_that_refuses_all_is_said_before_it_is_ready(
+    scripted: ScriptedServer, status: int
+) -> None:
+    scripted.models = answer(status, {"error": {"message": "go away"}}, Location="/elsewhere")
+    with pytest.raises(EngineError) as caught:
+        ask(scripted.url)
+    assert caught.value.code == "endpoint_refused"
 
 
 def test_a_hanging_endpoint_costs_the_timeout_or_the_deadline(scripted: ScriptedServer) -> None:
     scripted.script[0] = HANG
-    error = ask(scripted.url, timeout=0.2, max_retries=0)
+    error = ask(scripted.url, timeout=0.2)
     assert (error["code"], error["retryable"]) == ("endpoint_unavailable", True)
     assert "0.2 s" in error["message"]
+    assert len(scripted.calls) == 1  # another attempt would hold the slot for as long again
     assert ask(scripted.url, {"deadline": time.time() + 0.2})["code"] == "deadline_exceeded"
 
 
@@ -116,12 +226,12 @@ def test_the_breaker_turns_jobs_away_and_one_waits_to_try_the_endpoint_out(scrip
     scripted.script[0] = answer(500, "down", Retry_After="0")
 
     async def go() -> None:
-        async with inside(scripted.url, allowed_fails=2, cooldown_time=30, max_retries=5) as one:
+        async with inside(scripted.url, allowed_fails=1, cooldown_time=30, max_retries=5) as one:
             error = await one.ask()
             assert (error["code"], error["retryable"]) == ("endpoint_unavailable", True)
             assert error["retry_after"] == 30
             assert "answered 500: down" in error["message"]
-            assert len(scripted.calls) == 2  # the third attempt was not made
+            assert len(scripted.calls) == 1  # the second attempt was not made
             assert one.backend.stats()["breaker"] == "open"
             scripted.script[0] = chat("fine")
             one.submit("waits")
@@ -130,7 +240,7 @@ def test_the_breaker_turns_jobs_away_and_one_waits_to_try_the_endpoint_out(scrip
             assert (away["id"], away["error"]["code"]) == ("away", "endpoint_unavailable")
             assert (waited["id"], waited["completion"]["text"]) == ("waits", "fine")
             assert one.pauses[-1] == 30
-            assert one.backend.stats() == {"calls": 3, "retries": 1, "turned_away": 2, "breaker": "closed"}
+            assert one.backend.stats() == {"calls": 2, "retries": 0, "turned_away": 2, "breaker": "closed"}
             assert one.capacities == [1, 4]  # the queue keeps its jobs while nobody is asked
 
     asyncio.run(go())
