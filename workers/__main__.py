@@ -56,7 +56,7 @@ def serve(arguments: argparse.Namespace, settings: Settings, catalogue: Catalogu
         entry.n_slots, warmed,
     )  # fmt: skip
     outcomes = Outcomes()
-    app = make_worker_app(settings, entry.model_name, outcomes, entry.n_slots)
+    app = make_worker_app(settings, entry, outcomes)
     hostname = f"{arguments.name or entry.model_name}@{socket.gethostname()}"
     app.yard = Yard(
         engine=engine,

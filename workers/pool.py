@@ -300,10 +300,9 @@ class EnginePool(BasePool):
             error = frame["error"]
             rest = {key: error.get(key) for key in ("field", "remedy", "retryable")}
             return Outcome(
-                error=error_of(error["code"], error["message"], **rest),
-                max_retries=unit.job.max_retries,
-                retry_after=error.get("retry_after") or 0.0,
-            )
+                error=error_of(error["code"], error["message"], **rest), max_retries=unit.job.max_retries,
+                retry_after=error.get("retry_after") or 0.0, deadline=unit.job.deadline,
+            )  # fmt: skip
         headers = unit.delivery.headers
         try:
             return Outcome(result=self._result(unit, frame, headers))

@@ -7,6 +7,7 @@ retry, callbacks, events) stays per job while the jobs themselves ran in shared 
 
 import logging
 import random
+import time
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -14,6 +15,7 @@ from celery import Celery
 from celery.exceptions import Ignore, Reject
 
 from batchyard.app import make_app
+from batchyard.catalogue import LlamaEntry, ModelEntry
 from batchyard.errors import JobExpired, YardError
 from batchyard.names import RUN_TASK, model_queue
 from batchyard.result import Result
@@ -33,6 +35,8 @@ class Outcome:
     max_retries: int = 0
     retry_after: float = 0.0
     """Seconds before which a retry cannot succeed."""
+    deadline: float | None = None
+    """When a retry comes too late, in seconds since the epoch."""
 
 
 class Outcomes:
@@ -56,15 +60,21 @@ def retry_delay(retries: int, jitter: float) -> float:
     return float(min(RETRY_CAP_SECONDS, RETRY_BASE_SECONDS * 2**retries) * (0.5 + jitter / 2))
 
 
-def make_worker_app(settings: Settings, model_name: str, outcomes: Outcomes, n_slots: int) -> Celery:
+def interactive_extra(entry: ModelEntry) -> int:
+    """How many interactive jobs a worker fetches while all its slots are taken: llama.cpp's engine lets one
+    take the place of the youngest batch job, the others cannot. An endpoint that is not asked for a while has
+    one slot: whatever came beyond it would be turned away, and cost a retry."""
+    return max(1, entry.n_slots // 4) if isinstance(entry, LlamaEntry) else 0
+
+
+def make_worker_app(settings: Settings, entry: ModelEntry, outcomes: Outcomes) -> Celery:
     """The app of the worker of one model, with the task `batchyard.run`."""
-    queue = model_queue(model_name)
+    queue = model_queue(entry.model_name)
     app = make_app(
         settings,
         "batchyard",
-        # the engine lets an interactive job take the place of the youngest batch job
-        interactive_extra=max(1, n_slots // 4),
-        worker_concurrency=n_slots,
+        interactive_extra=interactive_extra(entry),
+        worker_concurrency=entry.n_slots,
         task_default_queue=queue,
         worker_soft_shutdown_timeout=0.0,
     )
@@ -75,7 +85,7 @@ def make_worker_app(settings: Settings, model_name: str, outcomes: Outcomes, n_s
     def run(self: Any, **_kwargs: Any) -> dict[str, Any]:
         outcome = outcomes.take(self.request.id)
         if outcome.error is not None:
-            fail(self, outcome.error, outcome.max_retries, outcome.retry_after)
+            fail(self, outcome.error, outcome)
         if outcome.result is None:
             raise Ignore
         return outcome.result.model_dump(mode="json", exclude_defaults=True, exclude={"state"})
@@ -85,18 +95,28 @@ def make_worker_app(settings: Settings, model_name: str, outcomes: Outcomes, n_s
     return app
 
 
-def fail(task: Any, error: Exception, max_retries: int, retry_after: float = 0.0) -> NoReturn:
+def fail(task: Any, error: Exception, outcome: Outcome) -> NoReturn:
     """Raise what the task's body must for an error: a retry while one can help, else the error itself; a
-    passed deadline is a revocation, as Celery makes it for a message whose `expires` has passed."""
+    deadline that has passed, or will before the next attempt, is a revocation, as Celery makes it for a
+    message whose `expires` has passed."""
     if isinstance(error, JobExpired):
-        task.backend.mark_as_revoked(task.request.id, "expired", request=task.request)
-        raise Ignore
+        expire(task)
     retries = task.request.retries
-    if not (isinstance(error, YardError) and error.retryable and retries < max_retries):
+    if not (isinstance(error, YardError) and error.retryable and retries < outcome.max_retries):
         raise error
-    delay = retry_after + retry_delay(retries, random.random())
+    delay = outcome.retry_after + retry_delay(retries, random.random())
+    if outcome.deadline is not None and time.time() + delay >= outcome.deadline:
+        expire(task)
     try:
         # "-": without it Celery copies the prompt into headers and events.
-        raise task.retry(exc=error, countdown=delay, max_retries=max_retries, argsrepr="-", kwargsrepr="-")
+        raise task.retry(
+            exc=error, countdown=delay, max_retries=outcome.max_retries, argsrepr="-", kwargsrepr="-"
+        )
     except Reject as exc:  # the next attempt could not be published; this one must not be acknowledged
         raise Reject(exc.reason, requeue=True) from exc
+
+
+def expire(task: Any) -> NoReturn:
+    """End the job of a task as one whose deadline has passed."""
+    task.backend.mark_as_revoked(task.request.id, "expired", request=task.request)
+    raise Ignore

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import redis
 from batchyard.client import Client
 from batchyard.job import Job
 from batchyard.settings import Settings
+from batchyard.states import State
 from tests.workers.conftest import Publish, start_worker, stop
 from tests.workers.endpoints import KEY, entry
 from tests.workers.onnx.tiny_classifier import write_classifier
@@ -82,6 +84,36 @@ def test_a_job_outlives_an_endpoint_that_fails_for_a_while(
     assert (result.value().text, result.attempt) == ("fine", 2)
     assert len(server.calls) == 2
     assert server.calls[0][2]["messages"][0] == {"role": "system", "content": "Look."}
+
+
+def test_interactive_jobs_stay_in_the_queue_while_an_endpoint_is_not_asked(
+    serve: Any, publish: Publish, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ScriptedServer() as server:
+        server.script.extendleft([answer(503, "not yet")])
+        serve(entry(server.url, allowed_fails=1, cooldown_time=3, max_retries=0), monkeypatch)
+        publish(Job(id="first", prompt="Board"), model="far", task="look")
+        while client.status("first") is not State.RETRY:
+            pass
+        publish(Job(id="waits", prompt="Board"), model="far", task="look")
+        while client.status("waits") is not State.STARTED:
+            pass
+        urgent = publish(*(Job(prompt="Board", priority=0) for _ in range(3)), model="far", task="look")
+        attempts = [client.result(job_id, timeout=60).attempt for job_id in ("waits", *urgent)]
+    assert attempts == [1, 1, 1, 1]  # nobody was fetched to be turned away
+
+
+def test_a_job_whose_next_attempt_would_come_after_its_deadline_has_expired(
+    serve: Any, publish: Publish, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ScriptedServer() as server:
+        server.script[0] = answer(503, "later", Retry_After="3600")
+        serve(entry(server.url), monkeypatch)
+        publish(Job(id="late", prompt="Board", deadline=time.time() + 1800), model="far", task="look")
+        error = client.result("late", timeout=30).error
+    assert error is not None
+    assert error.code == "deadline_exceeded"
+    assert len(server.calls) == 1
 
 
 def test_a_classifier_answers_a_job_of_the_queue(
