@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from batchyard.errors import EngineLost, InvalidConfig
@@ -112,6 +112,10 @@ class EngineProcess:
                 self.ready, self.info = True, frame["info"]
         return frames
 
+    def keep(self, frames: Iterable[Frame]) -> None:
+        """Frames for whoever reads next: `read` returns them first."""
+        self._early += frames
+
     def wait_ready(self, timeout: float) -> None:
         """Wait until the model is loaded, at most `timeout` seconds.
 
@@ -138,7 +142,7 @@ class EngineProcess:
                         field=f"model {self._model.get('model_name')!r}: {error.get('field') or 'model'}",
                         remedy=error.get("remedy"),
                     )
-            self._early += [frame for frame in frames if frame["op"] != "ready"]
+            self.keep(frame for frame in frames if frame["op"] != "ready")
 
     def restart(self) -> None:
         """After `end`: start a new child with the same model; `ready` when its frame has come."""

@@ -8,7 +8,6 @@ import argparse
 import select
 import sys
 import time
-from typing import Any
 
 from batchyard.catalogue import Catalogue, LlamaEntry, ModelEntry, load_catalogue
 from batchyard.errors import EngineLost, JobFailed, YardError
@@ -16,7 +15,7 @@ from batchyard.job import Job
 from batchyard.output import EmbeddingOutput
 from batchyard.sampling import Sampling
 from batchyard.settings import load_settings
-from workers.engine_process import EngineProcess
+from workers.engine_process import EngineProcess, Frame
 from workers.gpu import gpus_for
 from workers.requests import engine_request
 from workers.start import prepare, start_engine
@@ -47,6 +46,7 @@ def warm_up(engine: EngineProcess, entry: ModelEntry, catalogue: Catalogue, batc
         )
         engine.send({"op": "submit", "request": engine_request(job, task, catalogue, entry)})
         waiting.add(job.id)
+    for_pool: list[Frame] = []
     limit = began + WARM_UP_SECONDS
     while waiting:
         left = limit - time.monotonic()
@@ -57,15 +57,20 @@ def warm_up(engine: EngineProcess, entry: ModelEntry, catalogue: Catalogue, batc
         frames = engine.read()
         if frames is None:
             raise EngineLost(f"the engine died during warm-up ({engine.end()})")
-        waiting -= {_finished(frame) for frame in frames}
+        for frame in frames:
+            if frame["op"] in ("done", "failed"):
+                waiting.discard(_finished(frame))
+            else:
+                for_pool.append(frame)
+    engine.keep(for_pool)  # the engine's capacity may be among them, which it tells once
     return time.monotonic() - began
 
 
-def _finished(frame: dict[str, Any]) -> str:
+def _finished(frame: Frame) -> str:
     if frame["op"] == "failed":
         error = frame["error"]
         raise JobFailed(f"warm-up: {error['message']}", error["code"], remedy=error.get("remedy"))
-    return str(frame["id"]) if frame["op"] == "done" else ""
+    return str(frame["id"])
 
 
 def main(argv: list[str] | None = None) -> int:

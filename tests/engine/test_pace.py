@@ -120,5 +120,6 @@ def test_no_deadline_is_given_up_before_times_are_known() -> None:
 
 def test_the_limit_follows_finished_jobs() -> None:
     pace = Pace(10, target_p99_s=1.0)
+    assert not any(pace.finished(2.0) for _ in range(10))  # the first pay for first touches
     assert [pace.finished(2.0) for _ in range(10)] == [False] * 9 + [True]
     assert pace.limit == 7

@@ -3,7 +3,8 @@
 Additive increase, multiplicative decrease (Chiu and Jain 1989), one decision for each window of as many
 finished jobs as may be in flight, by the last jobs: one more sequence while they keep the target, 0.7 times
 as many where they do not. The jobs in flight when the limit falls were slowed by the old one; as many as that
-are not judged.
+are not judged. Nor are the first, as many as there are slots: they (and the worker's warm-up, which is among
+them) pay for first touches.
 
 It knows numbers only: no clock, no jobs.
 """
@@ -28,7 +29,7 @@ class SlotLimit:
         self._target = target_p99_s
         self._count = 0
         self._recent: deque[bool] = deque(maxlen=JUDGED)
-        self._settling = 0
+        self._settling = n_slots
         self.limit = n_slots
 
     def finished(self, latency_s: float) -> bool:
