@@ -149,6 +149,14 @@ class OnnxEntry(ServedModel):
     n_threads: Annotated[
         int | None, Field(ge=1, description="Threads of a run; null takes the cores but one.")
     ] = None
+    timeout: Annotated[
+        Finite,
+        Field(
+            gt=0,
+            le=3600,
+            description="Seconds one run may take; the engine is ended and started again after that.",
+        ),
+    ] = 300.0
 
     @property
     def wants_gpu(self) -> bool:

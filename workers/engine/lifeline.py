@@ -6,13 +6,16 @@ It knows no frames and no models.
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import sys
-from typing import Final
+from typing import Final, NoReturn
 
 EXIT_OK: Final = 0
 EXIT_PROTOCOL: Final = 2
 EXIT_LOAD_FAILED: Final = 3
+EXIT_HUNG: Final = 4
+"""A native call did not come back; see `give_up`."""
 _PR_SET_PDEATHSIG: Final = 1
 
 
@@ -23,6 +26,13 @@ def die_with_parent() -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def give_up() -> NoReturn:
+    """End this process although a thread of it is inside a native call that does not return: an orderly exit
+    would wait for that thread. The parent sees it die, and knows what to do with its jobs.
+    """
+    os._exit(EXIT_HUNG)
 
 
 def leave_interrupts_to_parent() -> None:

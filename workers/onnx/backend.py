@@ -21,6 +21,7 @@ from workers.engine.errors import (
     REQUEST_INVALID,
     EngineError,
 )
+from workers.engine.lifeline import give_up
 from workers.engine.request import ChoicesOutput, EngineRequest, TextOutput
 from workers.onnx.batcher import Batcher
 from workers.onnx.classifier import RUNTIME_ERRORS, Classifier, Encoded, Logits
@@ -37,7 +38,9 @@ class OnnxBackend:
         self._classifier = classifier
         self._identity = identity
         limit = min(entry.n_slots, classifier.rows or entry.n_slots)
-        self._batcher: Batcher[Encoded, Logits] = Batcher(self._run, limit)
+        self._batcher: Batcher[Encoded, Logits] = Batcher(
+            self._run, limit, seconds=entry.timeout, hung=give_up
+        )
 
     @property
     def n_slots(self) -> int:

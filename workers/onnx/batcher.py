@@ -6,15 +6,17 @@ One event loop owns it; runs happen one at a time in a thread of their own. It k
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NoReturn, TypeVar
 
 Item = TypeVar("Item")
 Row = TypeVar("Row")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +39,23 @@ class _Waiting(Generic[Item, Row]):
 class Batcher(Generic[Item, Row]):
     """Runs at most `limit` items at a time through `run`, which returns a row for each.
 
-    A run that fails is repeated item by item, so that only who causes it fails.
+    A run that fails is repeated item by item, so that only who causes it fails. One that takes longer than
+    `seconds` cannot be broken off: `hung` is called, which is to end the process. Else nobody would notice:
+    the event loop goes on answering.
     """
 
-    def __init__(self, run: Callable[[Sequence[Item]], Sequence[Row]], limit: int) -> None:
+    def __init__(
+        self,
+        run: Callable[[Sequence[Item]], Sequence[Row]],
+        limit: int,
+        *,
+        seconds: float,
+        hung: Callable[[], NoReturn],
+    ) -> None:
         self._run = run
         self._limit = limit
+        self._seconds = seconds
+        self._hung = hung
         self._line: deque[_Waiting[Item, Row]] = deque()
         self._pump: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, "onnx")
@@ -91,7 +104,10 @@ class Batcher(Generic[Item, Row]):
         began = time.monotonic()
         loop = asyncio.get_running_loop()
         run = loop.run_in_executor(self._thread, self._run, [one.item for one in batch])
-        await asyncio.wait([run])
+        await asyncio.wait([run], timeout=self._seconds)
+        if not run.done():
+            log.critical("a run of %d has not ended within %g s; giving up", len(batch), self._seconds)
+            self._hung()
         error = run.exception()
         if error is not None:
             return error

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from workers.engine.lifeline import give_up
 from workers.onnx.batcher import Batcher, Ran
 
 
@@ -46,7 +47,7 @@ def test_what_waits_when_a_run_ends_is_the_next_run() -> None:
         return [one for one in done if isinstance(one, Ran)]
 
     double = Doubler()
-    batcher = Batcher(double, 3)
+    batcher = Batcher(double, 3, seconds=60, hung=give_up)
     ran = asyncio.run(go())
     assert double.batches == [[1, 2], [3, 5, 6], [7]]
     assert [(one.row, one.batch) for one in ran] == [(2, 2), (4, 2), (6, 3), (10, 3), (12, 3), (14, 1)]
@@ -63,7 +64,7 @@ def test_one_that_fails_fails_alone() -> None:
 
     double = Doubler()
     double.gate.set()
-    batcher = Batcher(double, 8)
+    batcher = Batcher(double, 8, seconds=60, hung=give_up)
     first, second, third = asyncio.run(go())
     assert isinstance(first, Ran) and isinstance(third, Ran)
     assert (first.row, third.row) == (2, 4)

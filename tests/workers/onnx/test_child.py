@@ -1,6 +1,7 @@
 """The classifier's child process over its socket."""
 
 import math
+import select
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,8 @@ import pytest
 
 from batchyard.errors import InvalidConfig
 from tests.workers.child import Child
-from tests.workers.onnx.tiny_classifier import LABELS
+from tests.workers.onnx.tiny_classifier import LABELS, write_hanging
+from workers.engine.lifeline import EXIT_HUNG
 
 
 def onnx_child(path: Path, cache: Path, **settings: object) -> Child:
@@ -116,3 +118,17 @@ def test_a_wrong_model_is_said_before_it_is_ready(classifier_path: Path, tmp_pat
         onnx_child(classifier_path, tmp_path, execution_providers=providers),
     ):
         pass
+
+
+def test_a_run_that_hangs_ends_the_child_so_that_the_pool_notices(tmp_path: Path) -> None:
+    path = write_hanging(tmp_path, "rotated")
+    child = onnx_child(path, tmp_path, timeout=0.5)
+    process = child.process
+    process.wait_ready(60)
+    child.submit("good", "bridge")
+    assert child.done("good")["choice"] == "soldering"
+    child.submit("bad", "rotated")
+    while process.read() is not None:
+        ready, _, _ = select.select([process], [], [], 60)
+        assert ready, "nobody noticed"
+    assert process.end() == f"exit code {EXIT_HUNG}"

@@ -41,6 +41,49 @@ def write_classifier(
     return path
 
 
+def write_hanging(folder: Path, word: str) -> Path:
+    """A model of floats that does not come to an end with a text that holds `word`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model = _model(True, "texts", "tokens")
+    graph = model.graph
+    graph.node[-1].output[0] = "plain"
+    weights = {"word": np.array([list(WORDS).index(word) + 2]), "many": np.array(10**15),
+               "zero": np.array(0, np.float32)}  # fmt: skip
+    graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in weights.items())
+    graph.node.extend(
+        [
+            helper.make_node("Equal", ["input_ids", "word"], ["same"]),
+            helper.make_node("Cast", ["same"], ["ones"], to=TensorProto.INT64),
+            helper.make_node("ReduceSum", ["ones"], ["found"], keepdims=0),
+            helper.make_node("Mul", ["found", "many"], ["rounds"]),
+            helper.make_node("Loop", ["rounds", "", "zero"], ["drift"], body=_idle_round()),
+            helper.make_node("Add", ["plain", "drift"], ["logits"]),
+        ]
+    )
+    onnx.checker.check_model(model)
+    onnx.save(model, folder / "model.onnx")
+    _tokenizer().save(str(folder / "tokenizer.json"))
+    return folder / "model.onnx"
+
+
+def _idle_round() -> Any:
+    """The body of a Loop: a value stays what it is."""
+    value = helper.make_tensor_value_info
+    return helper.make_graph(
+        [
+            helper.make_node("Identity", ["go_on"], ["go_on_still"]),
+            helper.make_node("Add", ["before", "before"], ["after"]),
+        ],
+        "round",
+        [
+            value("round", TensorProto.INT64, []),
+            value("go_on", TensorProto.BOOL, []),
+            value("before", TensorProto.FLOAT, []),
+        ],
+        [value("go_on_still", TensorProto.BOOL, []), value("after", TensorProto.FLOAT, [])],
+    )
+
+
 def is_int8(path: Path) -> bool:
     """Whether the model's weights are stored in eight bits."""
     kinds = {one.data_type for one in onnx.load(path).graph.initializer if len(one.dims) == 2}
