@@ -27,7 +27,7 @@ from workers.engine.output_rows import read_rows
 from workers.engine.rows import RowWriter
 from workers.engine.shape import ContextShape
 from workers.engine.smoke import SMOKE_OK, prove
-from workers.gpu import Gpu, memory_used_by
+from workers.gpu import Gpu, memory_held
 
 CHUNKS = (32, 64, 128, 256, 512)
 BEGINNING = 64
@@ -106,7 +106,7 @@ class Bench:
                 times = [
                     stepper.decode(slots, self.tokens(slots), BEGINNING + 1 + step) for step in range(steps)
                 ]
-            memory = memory_used_by(os.getpid(), self.gpu) if self.gpu is not None else None
+            memory = memory_held(os.getpid(), self.gpu).size if self.gpu is not None else None
         joules = None if meter.joules is None else meter.joules / (slots * steps)
         return Decoding(case, slots, tuple(times), joules, memory)
 

@@ -4,7 +4,7 @@ Without a driver there are none, and the CPU is used. It knows no model and no p
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,10 @@ logger = logging.getLogger(__name__)
 
 NOT_DRIVEN = "install a driver of branch R580, the last that runs Pascal (Tesla P40) and Volta, or load it"
 """The remedy where NVML lists fewer GPUs than the kernel."""
+
+
+_HOST_PIDS = "pid:[4026531836]"
+"""The first namespace of process ids: the kernel's PROC_PID_INIT_INO, 0xEFFFFFFC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,19 +163,47 @@ def pin_environment(gpus: Sequence[Gpu]) -> dict[str, str]:
     return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": visible}
 
 
-def memory_used_by(pid: int, gpu: Gpu) -> int | None:
-    """Bytes that process `pid` holds on the GPU, 0 where NVML lists others but not this one; None where it
-    cannot tell (in a container it sees no process ids, or other ones)."""
-    pynvml.nvmlInit()
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a process has on a GPU, as far as NVML says: `size` in bytes, None where it does not.
+
+    `others_only`: NVML lists processes and not this one. `free`: bytes free on the card now, None without an
+    answer.
+    """
+
+    size: int | None = None
+    others_only: bool = False
+    free: int | None = None
+
+
+def memory_held(pid: int, gpu: Gpu) -> Held:
+    """What process `pid` has on the GPU. In a container NVML lists process ids of the host, or none."""
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return Held()
     try:
         handle = pynvml.nvmlDeviceGetHandleByUUID(gpu.uuid)
+        free = int(pynvml.nvmlDeviceGetMemoryInfo(handle).free)
         processes = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
     except pynvml.NVMLError:
-        return None
+        return Held()
     finally:
         pynvml.nvmlShutdown()
-    used = {process.pid: process.usedGpuMemory for process in processes}
-    return None if not used else used.get(pid, 0)
+    return held_by(pid, {process.pid: process.usedGpuMemory for process in processes}, free)
+
+
+def held_by(pid: int, listed: Mapping[int, int | None], free: int | None = None) -> Held:
+    """What `listed` (bytes by process id, None where NVML does not know them) says of process `pid`."""
+    return Held(listed.get(pid) or None, bool(listed) and pid not in listed, free)
+
+
+def sees_host_pids(root: Path = Path("/")) -> bool:
+    """Whether process ids here are those of the host, which NVML lists; in most containers not."""
+    try:
+        return str((root / "proc/self/ns/pid").readlink()) == _HOST_PIDS
+    except OSError:
+        return False
 
 
 def _text(value: object) -> str:

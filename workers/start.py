@@ -21,13 +21,15 @@ from workers.checks import gpu_findings
 from workers.engine.build_facts import BuildFacts, build_facts
 from workers.engine.errors import EngineError
 from workers.engine_process import EngineProcess
-from workers.gpu import Gpu, memory_used_by, pin_environment
+from workers.gpu import Gpu, Held, memory_held, pin_environment, sees_host_pids
 from workers.profile import Resolved, choose_profile, resolve, this_cpu
 from workers.requests import engine_model
 
 LOAD_SECONDS = 900.0
 PROGRAMS = {"llama_cpp": "workers.engine", "openai": "workers.remote", "onnx": "workers.onnx"}
 """The child process for each `engine` of the catalogue; all speak the same frames."""
+LEAST_TAKEN = 64 << 20
+"""Bytes: less than CUDA's context alone takes."""
 logger = logging.getLogger(__name__)
 
 
@@ -130,7 +132,8 @@ def start_engine(settings: Settings, start: Start) -> EngineProcess:
     try:
         engine.wait_ready(LOAD_SECONDS)
         if start.on_gpu:
-            check_placed(start, [memory_used_by(engine.pid, gpu) for gpu in start.gpus])
+            held = [memory_held(engine.pid, gpu) for gpu in start.gpus]
+            check_placed(start, held, host_pids=sees_host_pids())
     except YardError:
         engine.end(grace=0.5)
         raise
@@ -149,14 +152,17 @@ def check_build(start: Start, build: BuildFacts) -> None:
         logger.warning("%s; %s", finding.message, finding.remedy)
 
 
-def check_placed(start: Start, used: Sequence[int | None]) -> None:
-    """Refuse an engine that is not on its GPUs, or takes more than its budget; `used` is bytes on each.
+def check_placed(start: Start, held: Sequence[Held], *, host_pids: bool) -> None:
+    """Refuse an engine that is not on its GPUs, or takes more than its budget; `held` is what it has on each.
+
+    Without `host_pids` (in a container) NVML knows the engine under another process id, if at all. Then a
+    card whose free memory has hardly fallen is logged, no more: others may have given some back meanwhile.
 
     Raises:
         InvalidConfig: code `gpu_unusable` or `over_memory_budget`.
     """
-    for gpu, size in zip(start.gpus, used, strict=True):
-        if size == 0:
+    for gpu, one in zip(start.gpus, held, strict=True):
+        if one.others_only and host_pids:
             raise InvalidConfig(
                 f"the engine is loaded, and NVML does not list it on {gpu.uuid} ({gpu.name})",
                 code="gpu_unusable",
@@ -164,7 +170,12 @@ def check_placed(start: Start, used: Sequence[int | None]) -> None:
                 remedy="look at the engine's log (verbose: true in the catalogue), or run it on the CPU: "
                 "--gpu none",
             )
-    known = [size for size in used if size is not None]
+        if one.size is None and one.free is not None and gpu.free - one.free < LEAST_TAKEN:
+            logger.warning(
+                "the engine is loaded, and the free memory of %s (%s) went from %d to %d MiB: is it there?",
+                gpu.uuid, gpu.name, gpu.free >> 20, one.free >> 20,
+            )  # fmt: skip
+    known = [one.size for one in held if one.size is not None]
     budget = start.budget
     if budget is not None and sum(known) > budget:
         raise InvalidConfig(

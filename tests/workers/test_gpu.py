@@ -6,7 +6,16 @@ from pathlib import Path
 import pytest
 
 from batchyard.errors import InvalidConfig
-from workers.gpu import Gpu, choose_gpus, list_gpus, pci_gpus, pin_environment
+from workers.gpu import (
+    Gpu,
+    Held,
+    choose_gpus,
+    held_by,
+    list_gpus,
+    pci_gpus,
+    pin_environment,
+    sees_host_pids,
+)
 
 P40 = [
     Gpu(0, "GPU-aaaa-1", "Tesla P40", 24 << 30, 3 << 30, (6, 1)),
@@ -68,3 +77,21 @@ def test_gpus_without_a_driver_are_found_on_the_bus(tmp_path: Path) -> None:
         (folder / "class").write_text(f"{kind}\n")
     assert pci_gpus(tmp_path) == ["0000:02:00.0"]
     assert pci_gpus(tmp_path / "nowhere") == []
+
+
+def test_what_nvml_lists_says_nothing_of_a_process_that_it_does_not_list() -> None:
+    assert held_by(7, {7: 5, 8: 6}) == Held(5)
+    assert held_by(7, {}) == Held()
+    assert held_by(7, {7: None}) == held_by(7, {7: 0}) == Held()
+    assert held_by(7, {8: 6}, free=3) == Held(None, others_only=True, free=3)
+
+
+def test_process_ids_are_the_host_s_in_the_first_namespace_alone(tmp_path: Path) -> None:
+    link = tmp_path / "proc/self/ns/pid"
+    assert not sees_host_pids(tmp_path)
+    link.parent.mkdir(parents=True)
+    link.symlink_to("pid:[4026531836]")
+    assert sees_host_pids(tmp_path)
+    link.unlink()
+    link.symlink_to("pid:[4026532444]")
+    assert not sees_host_pids(tmp_path)

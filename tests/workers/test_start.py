@@ -11,7 +11,7 @@ from batchyard.errors import InvalidConfig
 from batchyard.hardware import Profile
 from batchyard.settings import Settings
 from workers.engine.build_facts import BuildFacts, Device
-from workers.gpu import Gpu
+from workers.gpu import Gpu, Held, held_by
 from workers.profile import resolve
 from workers.start import Start, check_build, check_placed, prepare, spinning
 
@@ -102,16 +102,28 @@ def test_a_build_that_cannot_is_refused_and_a_doubt_is_logged(caplog: pytest.Log
     assert caught.value.code == "gpu_unusable"
 
 
-def test_an_engine_that_is_not_on_its_gpu_is_refused() -> None:
+def test_an_engine_that_is_not_on_its_gpu_is_refused_where_process_ids_are_the_host_s() -> None:
     with pytest.raises(InvalidConfig, match="NVML does not list it on GPU-a") as caught:
-        check_placed(start(P40), [0])
+        check_placed(start(P40), [held_by(7, {8: 1 << 30})], host_pids=True)
     assert caught.value.code == "gpu_unusable"
-    check_placed(start(P40), [None])  # in a container NVML sees no processes: nothing can be said
-    check_placed(start(P40), [5 << 30])
+    check_placed(start(P40), [held_by(7, {})], host_pids=True)
+    check_placed(start(P40), [held_by(7, {7: None})], host_pids=True)
+    check_placed(start(P40), [held_by(7, {7: 5 << 30})], host_pids=True)
+
+
+def test_in_a_container_the_free_memory_tells_and_no_more_than_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    others = {4711: 3 << 30}  # process ids of the host, none of them ours
+    with caplog.at_level(logging.WARNING):
+        check_placed(start(P40), [held_by(7, others, free=P40.free - (5 << 30))], host_pids=False)
+        assert not caplog.text
+        check_placed(start(P40), [held_by(7, others, free=P40.free - (1 << 20))], host_pids=False)
+    assert "GPU-a (Tesla P40) went from 23552 to 23551 MiB" in caplog.text
 
 
 def test_an_engine_over_its_budget_is_refused() -> None:
-    check_placed(start(P40, memory_budget=6 << 30), [6 << 30])
+    check_placed(start(P40, memory_budget=6 << 30), [Held(6 << 30)], host_pids=True)
     with pytest.raises(InvalidConfig, match="takes 6,145 MiB") as caught:
-        check_placed(start(P40, memory_budget=6 << 30), [(6 << 30) + (1 << 20)])
+        check_placed(start(P40, memory_budget=6 << 30), [Held((6 << 30) + (1 << 20))], host_pids=True)
     assert (caught.value.code, caught.value.field) == ("over_memory_budget", "memory_budget")
