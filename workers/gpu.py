@@ -143,17 +143,33 @@ def _unknown(gpus: Sequence[Gpu], wanted: str, why: str) -> InvalidConfig:
 
 
 def gpus_for(entry: ServedModel, wanted: str) -> tuple[Gpu, ...]:
-    """The GPUs of the worker of `entry`, none for one that uses none.
+    """The GPUs of the worker of `entry`, of those in this machine; none for one that uses none.
 
     Raises:
-        InvalidConfig: see `choose_gpus`.
+        InvalidConfig: see `gpus_of`.
     """
-    if not entry.wants_gpu:
-        return ()
     there = list_gpus()
-    if wanted == "auto" and len(there) < len(seen := pci_gpus()):
+    if entry.wants_gpu and wanted == "auto" and len(there) < len(seen := pci_gpus()):
         logger.warning("the NVIDIA driver runs %d of %d GPUs; %s", len(there), len(seen), NOT_DRIVEN)
-    return choose_gpus(there, wanted)
+    return gpus_of(entry, there, wanted)
+
+
+def gpus_of(entry: ServedModel, there: Sequence[Gpu], wanted: str) -> tuple[Gpu, ...]:
+    """Of the GPUs that are `there` those of the worker of `entry`, none for one that uses none.
+
+    Raises:
+        InvalidConfig: see `choose_gpus`; or a GPU is named for a model that uses none.
+    """
+    if entry.wants_gpu:
+        return choose_gpus(there, wanted)
+    if wanted not in ("auto", "none"):
+        raise InvalidConfig(
+            f"the model {entry.model_name!r} uses no GPU, and one is named: {wanted!r}",
+            code="unknown_gpu",
+            field="--gpu",
+            remedy="leave --gpu out, or change n_gpu_layers or execution_providers of its entry",
+        )
+    return ()
 
 
 def pin_environment(gpus: Sequence[Gpu]) -> dict[str, str]:

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from batchyard.catalogue import LlamaEntry
 from batchyard.errors import InvalidConfig
 from workers.gpu import (
     Gpu,
     Held,
     choose_gpus,
+    gpus_of,
     held_by,
     list_gpus,
     pci_gpus,
@@ -45,6 +47,16 @@ def test_a_name_that_fits_none_or_several_is_refused_with_what_there_is(wanted: 
         choose_gpus(P40, wanted)
     assert caught.value.code == "unknown_gpu"
     assert "GPU-bbbb-2 (Tesla P40)" in str(caught.value)
+
+
+def test_a_model_that_uses_no_gpu_gets_none_and_is_given_none_by_name() -> None:
+    entry = LlamaEntry(model_name="m", model_path="m.gguf", n_gpu_layers=0)
+    assert gpus_of(entry, P40, "auto") == gpus_of(entry, P40, "none") == ()
+    with pytest.raises(InvalidConfig, match="'m' uses no GPU, and one is named: '7'") as caught:
+        gpus_of(entry, P40, "7")
+    assert (caught.value.code, caught.value.field) == ("unknown_gpu", "--gpu")
+    with_layers = entry.model_copy(update={"n_gpu_layers": None})
+    assert gpus_of(with_layers, P40, "0") == (P40[0],)
 
 
 def test_the_pin_is_by_uuid_in_pci_order_and_hides_all_gpus_from_a_cpu_worker() -> None:
