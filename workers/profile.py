@@ -78,18 +78,33 @@ def this_cpu() -> Cpu:
 
 
 def choose_profile(hardware: Hardware, gpus: Sequence[Gpu], cpu: Cpu, named: str | None = None) -> Profile:
-    """The profile `named`, else the first that matches the worker's first GPU, or the processor where it has
-    none.
+    """The profile `named`, else the first that matches the worker's GPUs, or the processor where it has none.
 
     Raises:
-        InvalidConfig: there is no such profile, or none matches.
+        InvalidConfig: there is no such profile, none matches, or a split model's GPUs have different ones.
     """
     if named is not None:
         return hardware.profile(named)
+    first, *others = [_first_match(hardware, gpu, cpu) for gpu in gpus] or [_first_match(hardware, None, cpu)]
+    for gpu, other in zip(gpus[1:], others, strict=True):
+        if other != first:
+            raise InvalidConfig(
+                f"one model on unlike GPUs: {gpus[0].name} has the profile {first.profile_name}, "
+                f"{gpu.name} {other.profile_name}",
+                code="unlike_gpus",
+                field="--gpu",
+                remedy="name GPUs of one kind, or the profile for all of them: --profile NAME",
+            )
+    return first
+
+
+def _first_match(hardware: Hardware, gpu: Gpu | None, cpu: Cpu) -> Profile:
     for profile in hardware.profile_list:
-        if profile.match is not None and matches(profile.match, gpus[0] if gpus else None, cpu):
+        if profile.match is not None and matches(profile.match, gpu, cpu):
             return profile
-    what = f"{gpus[0].name}, compute capability {_dotted(gpus[0])}" if gpus else f"a {cpu.machine} processor"
+    what = f"a {cpu.machine} processor"
+    if gpu is not None:
+        what = f"{gpu.name}, compute capability {'.'.join(map(str, gpu.compute_capability))}"
     raise InvalidConfig(
         f"no profile matches {what}",
         code="unknown_profile",
@@ -140,7 +155,3 @@ def _decided(given: Any, usual: Any, default: Any, profile: Profile) -> Setting:
     if usual is not None:
         return Setting(usual, f"profile {profile.profile_name}")
     return Setting(default, ENGINE)
-
-
-def _dotted(gpu: Gpu) -> str:
-    return ".".join(map(str, gpu.compute_capability))

@@ -68,6 +68,15 @@ def test_a_named_profile_wins_and_one_without_match_is_never_chosen_by_itself(ha
         choose_profile(alone, [P40], X86)
 
 
+def test_a_split_model_needs_gpus_of_one_profile_or_its_name(hardware: Hardware) -> None:
+    t4 = gpu("Tesla T4", (7, 5))
+    assert choose_profile(hardware, [P40, P40], X86).profile_name == "p40"
+    with pytest.raises(InvalidConfig, match="Tesla P40 has the profile p40, Tesla T4 turing_plus") as caught:
+        choose_profile(hardware, [P40, P40, t4], X86)
+    assert caught.value.code == "unlike_gpus"
+    assert choose_profile(hardware, [P40, t4], X86, "pascal").profile_name == "pascal"
+
+
 def test_the_p40_gets_the_step_that_public_step_times_call_for(hardware: Hardware) -> None:
     settings = choose_profile(hardware, [P40], X86).settings
     assert (settings.n_batch, settings.n_ubatch, settings.flash_attn) == (128, 128, True)
