@@ -134,12 +134,19 @@ def matches(match: Match, gpu: Gpu | None, cpu: Cpu) -> bool:
 
 def resolve(entry: ModelEntry, profile: Profile) -> Resolved:
     """Each setting from the catalogue entry, else the profile, else the engine's own default. An endpoint has
-    none, a classifier its threads and execution providers."""
+    none, a classifier its threads and execution providers.
+
+    A profile's threads for a model whose layers are all on a card are not for one that stays partly on the
+    processor.
+    """
     settings: dict[str, Setting] = {}
     if isinstance(entry, LlamaEntry):
         defaults = {field.name: field.default for field in fields(EngineModel)}
+        usual = profile.settings
+        if usual.n_gpu_layers == -1 and entry.n_gpu_layers not in (None, -1):
+            usual = usual.model_copy(update={"n_threads": None, "n_threads_batch": None})
         settings = {
-            name: _decided(getattr(entry, name), getattr(profile.settings, name), defaults[name], profile)
+            name: _decided(getattr(entry, name), getattr(usual, name), defaults[name], profile)
             for name in ModelSettings.model_fields
         }
     elif isinstance(entry, OnnxEntry):

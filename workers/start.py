@@ -69,12 +69,16 @@ def prepare(
     Raises:
         InvalidConfig: the hardware file is wrong, or no profile fits.
     """
-    chosen = choose_profile(load_hardware(settings.hardware), gpus, this_cpu(), profile)
-    resolved = resolve(entry, chosen).with_threads(threads, free_cores())
+    hardware, cpu = load_hardware(settings.hardware), this_cpu()
+    chosen = choose_profile(hardware, gpus, cpu, profile)
+    resolved = resolve(entry, chosen)
+    if isinstance(entry, OnnxEntry) and gpus and not on_nvidia(resolved.value("execution_providers")):
+        # it runs on the processor, so the processor's profile is its own
+        gpus, chosen = (), choose_profile(hardware, (), cpu, profile)
+        resolved = resolve(entry, chosen)
+    resolved = resolved.with_threads(threads, free_cores())
     if isinstance(entry, LlamaEntry):
         check_split(entry.model_name, resolved, gpus)
-    elif isinstance(entry, OnnxEntry) and not on_nvidia(resolved.value("execution_providers")):
-        gpus = ()
     return Start(entry, tuple(gpus), chosen, resolved)
 
 

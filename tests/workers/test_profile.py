@@ -95,6 +95,17 @@ def test_the_catalogue_wins_over_the_profile_and_the_profile_over_the_engine() -
     assert (settings["type_k"].value, settings["type_k"].source) == ("f16", "engine")
 
 
+@pytest.mark.parametrize(("layers", "threads"), [(None, 2), (-1, 2), (10, None)])
+def test_the_few_threads_of_a_gpu_are_not_for_a_model_partly_on_the_processor(
+    hardware: Hardware, layers: int | None, threads: int | None
+) -> None:
+    entry = LlamaEntry(model_name="m", model_path="m.gguf", n_gpu_layers=layers)
+    resolved = resolve(entry, choose_profile(hardware, [P40], X86))
+    assert resolved.value("n_threads") == threads
+    own = Profile(profile_name="p", settings=ModelSettings(n_gpu_layers=10, n_threads=6))
+    assert resolve(entry, own).value("n_threads") == 6, "a profile that splits so means its threads"
+
+
 def test_threads_of_the_command_line_win_over_all_and_the_cores_fill_in() -> None:
     entry = LlamaEntry(model_name="m", model_path="m.gguf", n_threads=2)
     resolved = resolve(entry, Profile(profile_name="p"))

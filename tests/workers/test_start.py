@@ -52,7 +52,10 @@ def test_the_spin_bound_of_the_environment_wins_over_the_profile() -> None:
 
 def test_a_classifier_is_pinned_only_for_providers_that_run_on_a_gpu(settings: Settings) -> None:
     entry = OnnxEntry(engine="onnx", model_name="m", model_path="m.onnx")
-    assert prepare(settings, entry, [P40]).gpus == (), "the P40's profile has the processor's provider"
+    on_cpu = prepare(settings, entry, [P40])
+    assert on_cpu.gpus == (), "the P40's profile has the processor's provider"
+    assert on_cpu.profile == prepare(settings, entry, []).profile
+    assert on_cpu.resolved.settings["n_threads"].source == "cores but one"
     on_gpu = entry.model_copy(update={"execution_providers": ("CUDAExecutionProvider",)})
     prepared = prepare(settings, on_gpu, [P40], threads=1)
     assert prepared.gpus == (P40,) and not prepared.on_gpu, "no layers of llama.cpp"
