@@ -20,7 +20,7 @@ from workers.gpu import NOT_DRIVEN, Gpu, choose_gpus, list_gpus, pci_gpus
 from workers.placement import Need, place
 from workers.profile import Cpu, this_cpu
 from workers.requests import engine_model
-from workers.start import Start, free_cores, prepare
+from workers.start import Start, free_cores, models_root, prepare
 
 
 def show(settings: Settings, models: Sequence[ModelEntry], gpus: Sequence[Gpu], profile: str | None) -> str:
@@ -87,8 +87,7 @@ def plan(settings: Settings, models: Sequence[ModelEntry], gpus: Sequence[Gpu]) 
 
 
 def _estimate(settings: Settings, start: Start) -> MemoryEstimate:
-    root = str(settings.models.resolve().parent.parent)
-    frame = engine_model(start.entry, root, start.resolved, on_gpu=start.on_gpu)
+    frame = engine_model(start.entry, models_root(settings), start.resolved, on_gpu=start.on_gpu)
     model = EngineModel.parse(frame)
     try:
         for path in filter(None, (model.mmproj_path, model.model_path)):

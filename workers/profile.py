@@ -1,7 +1,7 @@
 """Which hardware profile fits, and what a model's settings become under it. Pure: facts in, decisions out.
 
 catalogue entry (wins) ─┐
-hardware profile ───────┼─► resolve ─► a value and its source for every setting
+hardware profile ───────┼─► resolve ─► a value and its source for every setting ─► with_whole, with_threads
 engine's own default ───┘
 """
 
@@ -19,6 +19,7 @@ from batchyard.model_settings import ModelSettings
 from workers.build_llama import cpu_flags
 from workers.engine.model import EngineModel
 from workers.gpu import Gpu
+from workers.whole_rows import WholeRows
 
 CATALOGUE = "catalogue"
 ENGINE = "engine"
@@ -36,8 +37,8 @@ class Cpu:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting's value and who decided it: the command line, the catalogue, a profile, the engine, or the
-    number of cores."""
+    """One setting's value and who decided it: the command line, the catalogue, a profile, the engine, the
+    number of cores, or what must be computed at once."""
 
     value: Any
     source: str
@@ -53,6 +54,16 @@ class Resolved:
     def value(self, name: str) -> Any:
         """The value of a setting; None where the engine decides while it loads."""
         return self.settings[name].value
+
+    def with_whole(self, whole: WholeRows | None) -> "Resolved":
+        """The same with steps that hold what must be computed at once, unless the catalogue sets them."""
+        least = {} if whole is None else {"n_batch": whole.n_batch, "n_ubatch": whole.n_ubatch}
+        raised = {
+            name: Setting(rows, whole.reason)
+            for name, rows in least.items()
+            if whole and self.settings[name].source != CATALOGUE and self.settings[name].value < rows
+        }
+        return Resolved(self.profile, {**self.settings, **raised})
 
     def with_threads(self, threads: int | None, cores: int) -> "Resolved":
         """The same with the command line's number of threads, if it gives one, and with `cores` where nobody

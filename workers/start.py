@@ -20,10 +20,12 @@ from batchyard.settings import Settings
 from workers.checks import gpu_findings
 from workers.engine.build_facts import BuildFacts, build_facts
 from workers.engine.errors import EngineError
+from workers.engine.gguf_file import GgufHeader, read_header
 from workers.engine_process import EngineProcess
 from workers.gpu import Gpu, Held, memory_held, pin_environment, sees_host_pids
 from workers.profile import Resolved, choose_profile, resolve, this_cpu
-from workers.requests import engine_model
+from workers.requests import engine_model, root_path
+from workers.whole_rows import WholeRows, whole_rows
 
 LOAD_SECONDS = 900.0
 PROGRAMS = {"llama_cpp": "workers.engine", "openai": "workers.remote", "onnx": "workers.onnx"}
@@ -79,7 +81,29 @@ def prepare(
     resolved = resolved.with_threads(threads, free_cores())
     if isinstance(entry, LlamaEntry):
         check_split(entry.model_name, resolved, gpus)
+        resolved = resolved.with_whole(_whole_rows(settings, entry))
     return Start(entry, tuple(gpus), chosen, resolved)
+
+
+def _whole_rows(settings: Settings, entry: LlamaEntry) -> WholeRows | None:
+    if not entry.embedding and entry.mmproj_path is None:
+        return None
+    return whole_rows(entry, _header(settings, entry.model_path), _header(settings, entry.mmproj_path))
+
+
+def _header(settings: Settings, path: str | None) -> GgufHeader | None:
+    """A file's header, None without one: what is wrong with a file the engine says when it loads it."""
+    if path is None:
+        return None
+    try:
+        return read_header(Path(root_path(models_root(settings), path)))
+    except EngineError:
+        return None
+
+
+def models_root(settings: Settings) -> str:
+    """The folder from which the catalogue's paths are taken."""
+    return str(settings.models.resolve().parent.parent)
 
 
 def check_split(model: str, resolved: Resolved, gpus: Sequence[Gpu]) -> None:
@@ -119,7 +143,7 @@ def start_engine(settings: Settings, start: Start) -> EngineProcess:
     Raises:
         InvalidConfig: the model cannot be loaded, or not on this GPU.
     """
-    root = str(settings.models.resolve().parent.parent)
+    root = models_root(settings)
     environ = pin_environment(start.gpus) | _import_path() | spinning(settings, start.profile)
     if start.on_gpu:
         check_build(start, _facts(environ))
