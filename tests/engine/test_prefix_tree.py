@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from workers.engine.memory import Memory
-from workers.engine.prefix_tree import HALF_LIFE, MAX_SEEN, MIN_SHARED, PrefixTree, common_length
+from workers.engine.prefix_tree import HALF_LIFE, MAX_SEEN, PrefixTree, common_length
+from workers.engine.shape import MIN_SHARED
 
 LONG = np.arange(100, dtype=np.int32)
 

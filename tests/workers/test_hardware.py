@@ -80,3 +80,10 @@ def test_a_worker_names_what_is_not_there_and_ends_with_status_2(
     )  # fmt: skip
     assert ended.returncode == 2
     assert words in ended.stderr
+
+
+def test_a_worker_for_endpoints_and_the_hardware_command_need_neither_numpy_nor_llama_cpp() -> None:
+    """The extra `remote` brings neither."""
+    without = "import sys; sys.modules['numpy'] = sys.modules['llama_cpp'] = None; "
+    for module in ("workers.hardware", "workers.__main__", "workers.remote.loader"):
+        subprocess.run([sys.executable, "-c", f"{without}import {module}"], check=True, timeout=60)

@@ -14,10 +14,9 @@ import heapq
 from typing import Final, Protocol
 
 from workers.engine.images import whole_length
-from workers.engine.prefix_tree import MIN_SHARED, Match, Node, PrefixTree, Tokens, common_length
+from workers.engine.prefix_tree import Match, Node, PrefixTree, Tokens, common_length
+from workers.engine.shape import MIN_SHARED
 
-KEPT_UNIFIED: Final = 32
-KEPT_SEPARATE: Final = 4
 WORTH_WAITING: Final = 32
 """Tokens below which one computes its beginning itself, beside the one who is at it."""
 _CLEARLY: Final = 1.5

@@ -19,11 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from workers.engine.images import whole_length
+from workers.engine.shape import MIN_SHARED
 
 Tokens = npt.NDArray[np.int32]
 
-MIN_SHARED: Final = 8
-"""Shorter beginnings cost more to look up and copy than to compute again."""
 HALF_LIFE: Final = 8.0
 """Prompts after which one that came counts half: yesterday's task makes room for today's."""
 MAX_SEEN: Final = 1 << 16

@@ -8,12 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from workers.engine.memory import KEPT_SEPARATE, KEPT_UNIFIED
 from workers.engine.model import MAX_SEQUENCES, EngineModel
-from workers.engine.prefix_tree import MIN_SHARED
 
 CHOICE_ROWS: Final = 64
 """Rows of a step for choices, beside its budget."""
+MIN_SHARED: Final = 8
+"""Shorter beginnings cost more to look up and copy than to compute again."""
+KEPT_UNIFIED: Final = 32
+KEPT_SEPARATE: Final = 4
+"""Sequence ids for kept beginnings: in one pool, and in separate memories, where each has its own cells."""
 _FORKS: Final = 32
 _SMALL_MODEL_BYTES: Final = 256 * 1024 * 1024
 
