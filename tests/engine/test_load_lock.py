@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from workers.engine.errors import EngineError
-from workers.engine.load_lock import held
+from workers.engine.load_lock import held, holder_of
 from workers.engine.loader import load
 from workers.engine.model import EngineModel
 from workers.engine.notebook import Notebook
@@ -53,6 +53,32 @@ def test_the_second_waits_until_the_first_lets_go(tmp_path: Path) -> None:
         release(other)
     assert said(waiting) == "held\n"
     release(waiting)
+
+
+def test_who_waits_says_so_and_who_waits_in_vain_names_the_lock(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a.lock"
+    first = holder(path)
+    assert said(first) == "held\n"
+    with pytest.raises(EngineError, match=f"the lock {path} of the GPU") as caught, held([str(path)], 0.0):
+        pass
+    assert caught.value.code == "gpu_locked"
+    assert f"waiting for {caught.value.message.split(' has ')[0]}, which has the lock {path}" in caplog.text
+    release(first)
+    with held([str(path)], 0.0):
+        pass
+
+
+def test_the_kernel_s_list_of_locks_names_the_holder() -> None:
+    locks = (
+        "1: POSIX  ADVISORY  WRITE 7 08:01:42 0 EOF\n"
+        "2: FLOCK  ADVISORY  WRITE 0 08:01:43 0 EOF\n"
+        "3: FLOCK  ADVISORY  WRITE 1234 08:01:42 0 EOF\n"
+        "3: -> FLOCK  ADVISORY  WRITE 99 08:01:44 0 EOF\n"
+    )
+    assert holder_of(42, locks) == "process 1234"
+    assert {holder_of(inode, locks) for inode in (2, 43, 44)} == {"another process"}
 
 
 def test_a_process_that_is_killed_gives_the_lock_back(tmp_path: Path) -> None:

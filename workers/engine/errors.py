@@ -10,7 +10,8 @@
        output_not_supported
 
 `internal_error` is a fault of our own, anywhere on it: the request is not to blame, and may be tried again.
-`model_file_invalid` and `out_of_memory` can also happen before any request, while the model loads.
+`model_file_invalid` and `out_of_memory` can also happen before any request, while the model loads, and
+`gpu_locked` only then.
 It knows no queue and no retry policy: `retryable` only says whether the same request can succeed later
 unchanged.
 """
@@ -38,6 +39,7 @@ DECODE_FAILED: Final = "decode_failed"
 MODEL_FILE_INVALID: Final = "model_file_invalid"
 OUT_OF_MEMORY: Final = "out_of_memory"
 INTERNAL_ERROR: Final = "internal_error"
+GPU_LOCKED: Final = "gpu_locked"
 
 RETRYABLE: Final = frozenset({DECODE_FAILED, INTERNAL_ERROR})
 
