@@ -18,6 +18,8 @@ DEFAULT_PROVIDERS = ("CPUExecutionProvider",)
 _ON_NVIDIA = frozenset(
     {"CUDAExecutionProvider", "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider"}
 )
+Share = Annotated[float, Field(gt=0, lt=1)]
+Bytes = Annotated[int, Field(ge=1 << 20)]
 Dialect = Literal["openai", "compatible", "vllm", "llama_cpp", "llama_cpp_python", "text_generation_webui"]
 
 
@@ -157,6 +159,13 @@ class OnnxEntry(ServedModel):
             description="Seconds one run may take; the engine is ended and started again after that.",
         ),
     ] = 300.0
+    memory_budget: Annotated[
+        Share | Bytes | None,
+        Field(
+            description="GPU memory of one worker: bytes, or a share of the card below 1; null takes the "
+            "hardware profile's. CUDAExecutionProvider alone is held to it."
+        ),
+    ] = None
 
     @property
     def wants_gpu(self) -> bool:

@@ -9,12 +9,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from batchyard.entry import Entry
+from batchyard.entry import Bytes, Entry, Share
 
 KvType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
 SplitMode = Literal["none", "layer", "row"]
-Share = Annotated[float, Field(gt=0, lt=1)]
-Bytes = Annotated[int, Field(ge=1 << 20)]
 
 
 class ModelSettings(Entry):

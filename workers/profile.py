@@ -145,7 +145,7 @@ def matches(match: Match, gpu: Gpu | None, cpu: Cpu) -> bool:
 
 def resolve(entry: ModelEntry, profile: Profile) -> Resolved:
     """Each setting from the catalogue entry, else the profile, else the engine's own default. An endpoint has
-    none, a classifier its threads and execution providers.
+    none, a classifier its execution providers, threads and budget.
 
     A profile's threads for a model whose layers are all on a card are not for one that stays partly on the
     processor.
@@ -163,7 +163,8 @@ def resolve(entry: ModelEntry, profile: Profile) -> Resolved:
     elif isinstance(entry, OnnxEntry):
         providers = _decided(entry.execution_providers, profile.execution_providers, None, profile)
         threads = _decided(entry.n_threads, profile.settings.n_threads, None, profile)
-        settings = {"execution_providers": providers, "n_threads": threads}
+        budget = _decided(entry.memory_budget, profile.settings.memory_budget, None, profile)
+        settings = {"execution_providers": providers, "n_threads": threads, "memory_budget": budget}
     return Resolved(profile.profile_name, settings)
 
 

@@ -15,6 +15,8 @@ from workers.profile import Resolved
 _GREEDY = {"temperature": 0.0}
 """What a silent job gets, as `batchyard.sampling` says; the engine's own default is llama.cpp's, 0.8."""
 
+_NO_GPU: dict[str, Any] = {"memory_budget": None, "load_locks": []}
+
 
 def engine_model(
     entry: ModelEntry, root: str, resolved: Resolved, *, on_gpu: bool = False,
@@ -27,6 +29,7 @@ def engine_model(
         return entry.model_dump(mode="json")
     if isinstance(entry, OnnxEntry):
         values["model_path"] = root_path(root, entry.model_path)
+        values |= {"memory_budget": memory_budget, "load_locks": list(load_locks)} if on_gpu else _NO_GPU
         if entry.tokenizer_path is not None:
             values["tokenizer_path"] = root_path(root, entry.tokenizer_path)
         return entry.model_dump(mode="json") | values
@@ -35,7 +38,7 @@ def engine_model(
     if entry.mmproj_path is not None:
         model["mmproj_path"] = root_path(root, entry.mmproj_path)
     if not on_gpu:
-        model |= {"n_gpu_layers": 0, "memory_budget": None, "load_locks": []}
+        model |= _NO_GPU | {"n_gpu_layers": 0}
     return model | {"model_path": root_path(root, entry.model_path)}
 
 

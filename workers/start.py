@@ -46,12 +46,9 @@ class Start:
 
     @property
     def on_gpu(self) -> bool:
-        """Whether llama.cpp puts layers onto a GPU."""
-        return (
-            isinstance(self.entry, LlamaEntry)
-            and bool(self.gpus)
-            and self.resolved.value("n_gpu_layers") != 0
-        )
+        """Whether the model is on a GPU, or some of its layers: a profile may put none there."""
+        layers = self.resolved.value("n_gpu_layers") if isinstance(self.entry, LlamaEntry) else None
+        return bool(self.gpus) and layers != 0
 
     @property
     def budget(self) -> int | None:
@@ -145,7 +142,7 @@ def start_engine(settings: Settings, start: Start) -> EngineProcess:
     """
     root = models_root(settings)
     environ = pin_environment(start.gpus) | _import_path() | spinning(settings, start.profile)
-    if start.on_gpu:
+    if start.on_gpu and isinstance(start.entry, LlamaEntry):
         check_build(start, _facts(environ))
     locks = tuple(str(settings.locks / f"batchyard-{gpu.uuid}.lock") for gpu in start.gpus)
     model = engine_model(
@@ -211,7 +208,9 @@ def check_placed(start: Start, held: Sequence[Held], *, host_pids: bool) -> None
             f"{budget / 2**20:,.0f} MiB",
             code="over_memory_budget",
             field="memory_budget",
-            remedy="lower n_slots or n_ctx, quantise the cache (type_k, type_v), or raise the budget",
+            remedy="lower n_slots or n_ctx, quantise the cache (type_k, type_v), or raise the budget"
+            if isinstance(start.entry, LlamaEntry)
+            else "lower n_slots or max_length, or raise the budget",
         )
 
 

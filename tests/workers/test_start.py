@@ -58,7 +58,9 @@ def test_a_classifier_is_pinned_only_for_providers_that_run_on_a_gpu(settings: S
     assert on_cpu.resolved.settings["n_threads"].source == "cores but one"
     on_gpu = entry.model_copy(update={"execution_providers": ("CUDAExecutionProvider",)})
     prepared = prepare(settings, on_gpu, [P40], threads=1)
-    assert prepared.gpus == (P40,) and not prepared.on_gpu, "no layers of llama.cpp"
+    assert prepared.gpus == (P40,) and prepared.on_gpu
+    assert prepared.budget == int(0.95 * P40.memory), "the profile's"
+    assert prepare(settings, on_gpu.model_copy(update={"memory_budget": 2 << 30}), [P40]).budget == 2 << 30
     assert prepared.resolved.settings["execution_providers"].source == "catalogue"
     fpga = prepare(settings, entry, [], "fpga")
     assert fpga.resolved.value("execution_providers")[0] == "VitisAIExecutionProvider"

@@ -17,8 +17,8 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state
 from tokenizers import Tokenizer
 
-from batchyard.entry import DEFAULT_PROVIDERS, OnnxEntry
 from workers.engine.errors import PROMPT_EMPTY, PROMPT_TOO_LONG, EngineError
+from workers.onnx.model import OnnxModel
 from workers.port.settings import wrong_setting
 
 Logits = npt.NDArray[np.float32]
@@ -103,7 +103,7 @@ class Classifier:
         return np.asarray(logits, np.float32)[: len(texts)]
 
 
-def load_classifier(entry: OnnxEntry) -> Classifier:
+def load_classifier(entry: OnnxModel) -> Classifier:
     """The classifier of an entry, proved by a run. Raises EngineError (model_file_invalid)."""
     session = _session(entry)
     labels = entry.labels or _labels_within(session)
@@ -122,9 +122,9 @@ def load_classifier(entry: OnnxEntry) -> Classifier:
     return classifier
 
 
-def _session(entry: OnnxEntry) -> Any:
+def _session(entry: OnnxModel) -> Any:
     there = onnxruntime.get_available_providers()
-    providers = entry.execution_providers or DEFAULT_PROVIDERS
+    providers, provider_options = entry.providers, entry.provider_options()
     for name in providers:
         if name not in there:
             raise wrong_setting(
@@ -140,7 +140,9 @@ def _session(entry: OnnxEntry) -> Any:
     # the machine is shared with the queue and the router: idle threads sleep
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        session = onnxruntime.InferenceSession(entry.model_path, options, providers=list(providers))
+        session = onnxruntime.InferenceSession(
+            entry.model_path, options, providers=list(providers), provider_options=provider_options
+        )
     except RUNTIME_ERRORS as error:
         raise wrong_setting("model_path", f"ONNX Runtime cannot load it: {_cut(error)}") from None
     wanted, started = providers[0], session.get_providers()[0]
@@ -168,7 +170,7 @@ def _check_inputs(session: Any) -> None:
         raise wrong_setting("model_path", f"the model's input {wrong[0]} is not int64 [texts, tokens]")
 
 
-def _max_length(entry: OnnxEntry, session: Any) -> int:
+def _max_length(entry: OnnxModel, session: Any) -> int:
     width = session.get_inputs()[0].shape[1]
     return min(entry.max_length, width) if isinstance(width, int) else entry.max_length
 
@@ -189,7 +191,7 @@ def _labels_within(session: Any) -> tuple[str, ...]:
     return tuple(labels)
 
 
-def _tokenizer(entry: OnnxEntry) -> Any:
+def _tokenizer(entry: OnnxModel) -> Any:
     path = Path(entry.tokenizer_path or Path(entry.model_path).with_name("tokenizer.json"))
     try:
         text = path.read_text(encoding="utf-8")

@@ -6,17 +6,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from batchyard.entry import OnnxEntry
 from tests.workers.onnx.tiny_classifier import LABELS, WORDS, is_int8, write_classifier
 from workers.engine.errors import EngineError
 from workers.onnx.classifier import Classifier, load_classifier
+from workers.onnx.model import OnnxModel
 
 TEXTS = [" ".join([word] * length) for length, word in enumerate(WORDS, start=1)]
 
 
 def load(path: Path, **settings: Any) -> Classifier:
     return load_classifier(
-        OnnxEntry.model_validate(
+        OnnxModel.model_validate(
             {"model_name": "m", "engine": "onnx", "model_path": str(path), "n_threads": 1} | settings
         )
     )
