@@ -58,10 +58,6 @@ class LlamaEntry(ServedModel, ModelSettings):
     step_control: Annotated[
         bool, Field(description="Keep the targets below, and refuse early what cannot meet its deadline.")
     ] = True
-    target_step_ms: Annotated[
-        float | None,
-        Field(gt=0, description="Longest step, in ms, while jobs generate: prompts come in shorter chunks."),
-    ] = None
     target_p99_ms: Annotated[
         float | None,
         Field(gt=0, description="Time that 99 % of jobs may spend in a slot, in ms: fewer slots if need be."),

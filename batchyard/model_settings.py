@@ -22,6 +22,10 @@ class ModelSettings(Entry):
         None
     )
     n_ubatch: Annotated[int | None, Field(ge=1, description="Rows that llama.cpp computes at a time.")] = None
+    target_step_ms: Annotated[
+        float | None,
+        Field(gt=0, description="Longest step, in ms, while jobs generate: prompts come in shorter chunks."),
+    ] = None
     n_threads: Annotated[
         int | None,
         Field(ge=1, description="Threads of a step; null takes the cores but one, which Celery needs."),

@@ -115,6 +115,11 @@ def test_threads_of_the_command_line_win_over_all_and_the_cores_fill_in() -> Non
     assert silent.with_threads(None, 7).settings["n_threads"] == Setting(7, "cores but one")
 
 
+def test_a_profile_may_set_the_longest_step() -> None:
+    profile = Profile(profile_name="p", settings=ModelSettings(target_step_ms=150.0))
+    assert resolve(LlamaEntry(model_name="m", model_path="m.gguf"), profile).value("target_step_ms") == 150.0
+
+
 def test_the_engine_knows_every_setting_that_a_profile_may_decide() -> None:
     known = EngineModel.parse(
         {"model_name": "m", "model_path": "m"} | dict.fromkeys(ModelSettings.model_fields)

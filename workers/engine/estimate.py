@@ -17,7 +17,7 @@ from workers.engine.model import EngineModel
 from workers.engine.shape import ContextShape, choose_unified, plan_shape
 
 GPU_MARGIN: Final = 512 << 20
-"""CUDA's context, its kernels and cuBLAS's workspace: 300 to 500 MB in public reports."""
+"""For CUDA's context, its kernels and cuBLAS's workspace: our rule of thumb, not measured."""
 _LARGE_VOCABULARY: Final = 1 << 17
 """For files that do not say how many tokens they have."""
 _CELL_PADDING: Final = 256
