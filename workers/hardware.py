@@ -1,39 +1,43 @@
-"""`python -m workers.hardware`: this machine, its profile, and every model's settings with their source.
-`python -m workers.hardware plan`: which model to start on which GPU.
+"""`python -m workers.hardware`: this machine, and every model's GPU, profile and settings with their source.
+`python -m workers.hardware plan`: which model to start on which GPU, as commands or (`--json`) as data.
 
 It loads no model. Sizes are the engine's own estimates.
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import asdict
 
 from batchyard.catalogue import LlamaEntry, ModelEntry, load_catalogue
 from batchyard.errors import InvalidConfig, YardError
 from batchyard.settings import Settings, load_settings
 from workers.engine.errors import EngineError
-from workers.engine.estimate import MemoryEstimate, planned_memory
-from workers.engine.gguf_file import read_header
-from workers.engine.model import EngineModel
-from workers.gpu import NOT_DRIVEN, Gpu, choose_gpus, list_gpus, pci_gpus
-from workers.placement import Need, place
+from workers.gpu import NOT_DRIVEN, Gpu, choose_gpus, gpus_of, list_gpus, pci_gpus
+from workers.placement import Placement
+from workers.plan import build_for, estimate, plan
 from workers.profile import Cpu, this_cpu
-from workers.requests import engine_model
-from workers.start import Start, free_cores, models_root, prepare
+from workers.start import Start, free_cores, prepare
 
 
-def show(settings: Settings, models: Sequence[ModelEntry], gpus: Sequence[Gpu], profile: str | None) -> str:
-    """The machine, the profile and each model's settings, as text."""
-    lines = machine_lines(list_gpus(), this_cpu(), pci_gpus())
-    starts = [prepare(settings, entry, gpus, profile) for entry in models]
-    for start in starts[:1]:
-        lines += ["", f"profile {start.profile.profile_name}: {start.profile.description}"]
-        lines.append(f"  omp_spin_count       {start.profile.omp_spin_count}")
-    for start in starts:
+def show(
+    settings: Settings, models: Sequence[ModelEntry], there: Sequence[Gpu], wanted: str, profile: str | None
+) -> str:
+    """Of each model what its worker would take with `--gpu` as `wanted`, as text."""
+    lines = []
+    for entry in models:
+        gpus = gpus_of(entry, there, wanted) if entry.wants_gpu else ()
+        start = prepare(settings, entry, gpus, profile)
+        where = (
+            ", ".join(f"GPU {gpu.index} {gpu.name}" for gpu in start.gpus if start.on_gpu) or "the processor"
+        )
         lines += [
             "",
-            f"model {start.entry.model_name} ({start.entry.engine}){estimate_text(settings, start)}",
+            f"model {entry.model_name} ({entry.engine}) on {where}, profile {start.profile.profile_name}"
+            f"{estimate_text(settings, start)}",
+            f"  {'omp_spin_count':20} {_shown(start.profile.omp_spin_count):10} "
+            f"profile {start.profile.profile_name}",
         ]
         lines += [
             f"  {name:20} {_shown(setting.value):10} {setting.source}"
@@ -67,34 +71,21 @@ def estimate_text(settings: Settings, start: Start) -> str:
     if not isinstance(start.entry, LlamaEntry):
         return ""
     budget = "" if start.budget is None else f", budget {start.budget / 2**20:,.0f} MiB"
-    return f": {_estimate(settings, start)}{budget}"
-
-
-def plan(settings: Settings, models: Sequence[ModelEntry], gpus: Sequence[Gpu]) -> str:
-    """Where to start each model that llama.cpp runs, with the command."""
-    needs = []
-    for entry in (model for model in models if isinstance(model, LlamaEntry)):
-        starts = {gpu.uuid: prepare(settings, entry, [gpu]) for gpu in gpus}
-        sizes = {uuid: _estimate(settings, start).total for uuid, start in starts.items()}
-        budgets = {uuid: start.budget for uuid, start in starts.items() if start.budget is not None}
-        needs.append(Need(entry.model_name, sizes, budgets))
-    lines = []
-    for one in place(needs, {gpu.uuid: gpu.free for gpu in gpus}):
-        where = one.gpu or "none"
-        size = f"{one.size / 2**20:,.0f} MiB, {one.reason}" if one.gpu else one.reason
-        lines.append(f"python -m workers --model {one.model} --gpu {where}   # {size}")
-    return "\n".join(lines)
-
-
-def _estimate(settings: Settings, start: Start) -> MemoryEstimate:
-    frame = engine_model(start.entry, models_root(settings), start.resolved, on_gpu=start.on_gpu)
-    model = EngineModel.parse(frame)
     try:
-        for path in filter(None, (model.mmproj_path, model.model_path)):
-            header = read_header(Path(path))
-        return planned_memory(model, header, on_gpu=start.on_gpu)
+        return f": {estimate(settings, start)}{budget}"
     except EngineError as exc:
         raise InvalidConfig(exc.message, code=exc.code, field=exc.field, remedy=exc.remedy) from exc
+
+
+def commands(placements: Sequence[Placement]) -> str:
+    """The plan as commands, each with its reason."""
+    lines = []
+    for one in placements:
+        size = f"{one.size / 2**20:,.0f} MiB, " if one.size else ""
+        lines.append(
+            f"python -m workers --model {one.model} --gpu {one.gpu or 'none'}   # {size}{one.reason}"
+        )
+    return "\n".join(lines)
 
 
 def _shown(value: object) -> str:
@@ -110,6 +101,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--model", action="append", help="only this model; may be repeated")
     parser.add_argument("--gpu", default="auto", help="as for the worker; for plan: auto means all")
     parser.add_argument("--profile", help="hardware profile, instead of the one that matches")
+    parser.add_argument(
+        "--json", action="store_true", help="plan: a list of model, gpu, size (bytes), reason"
+    )
     arguments = parser.parse_args(argv)
     try:
         settings = load_settings()
@@ -117,10 +111,13 @@ def main(argv: list[str] | None = None) -> int:
         models = [catalogue.model(name) for name in arguments.model or catalogue.model_names]
         there = list_gpus()
         if arguments.what == "show":
-            print(show(settings, models, choose_gpus(there, arguments.gpu), arguments.profile))
+            shown = show(settings, models, there, arguments.gpu, arguments.profile)
+            print("\n".join(machine_lines(there, this_cpu(), pci_gpus())))
+            print(shown)
         else:
-            chosen = there if arguments.gpu == "auto" else choose_gpus(there, arguments.gpu)
-            print(plan(settings, models, chosen))
+            gpus = there if arguments.gpu == "auto" else choose_gpus(there, arguments.gpu)
+            placements = plan(settings, models, gpus, build_for(gpus))
+            print(json.dumps(list(map(asdict, placements))) if arguments.json else commands(placements))
     except YardError as exc:
         print(f"error: {exc}", file=sys.stderr)
         return 2
