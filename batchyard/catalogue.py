@@ -56,7 +56,10 @@ class LlamaEntry(ServedModel, ModelSettings):
         bool, Field(description="Compute the instruction that jobs share once a worker.")
     ] = True
     step_control: Annotated[
-        bool, Field(description="Keep the targets below, and refuse early what cannot meet its deadline.")
+        bool,
+        Field(
+            description="Keep the targets of a step and of 99 %, and refuse early what misses its deadline."
+        ),
     ] = True
     target_p99_ms: Annotated[
         float | None,

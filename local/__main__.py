@@ -46,11 +46,14 @@ def build_parser() -> argparse.ArgumentParser:
     up.set_defaults(command=_up)
     for command in (run, up):
         command.add_argument("--ready-timeout", type=float, default=READY_SECONDS, metavar="S")
+    supervise = commands.add_parser("supervise", help="run it in this process until SIGTERM")
+    supervise.set_defaults(command=_supervise)
+    for command in (run, up, supervise):
+        command.add_argument(
+            "--gpu", choices=["auto", "none"], default="auto", help="none: all models run on the CPU"
+        )
     commands.add_parser("down", help="stop it").set_defaults(command=_down)
     commands.add_parser("status", help="say how it fares").set_defaults(command=_status)
-    commands.add_parser("supervise", help="run it in this process until SIGTERM").set_defaults(
-        command=_supervise
-    )
     return parser
 
 
@@ -62,7 +65,9 @@ def _run(arguments: argparse.Namespace, state: StateDir, console: Console) -> in
         if ours:
             console.print("Starting Redis, router, workers and Flower …")
             # Whole: the file has jobs for every model.
-            report = yard.up(state, tied=not arguments.keep, limit=arguments.ready_timeout, whole=True)
+            report = yard.up(
+                state, tied=not arguments.keep, limit=arguments.ready_timeout, whole=True, gpu=arguments.gpu
+            )
             _started(report, console)
         outcome = run_demo(yard_settings(state), rows, console)
         show(outcome, console)
@@ -76,7 +81,8 @@ def _run(arguments: argparse.Namespace, state: StateDir, console: Console) -> in
 
 
 def _up(arguments: argparse.Namespace, state: StateDir, console: Console) -> int:
-    _started(yard.up(state, tied=False, limit=arguments.ready_timeout, whole=False), console)
+    report = yard.up(state, tied=False, limit=arguments.ready_timeout, whole=False, gpu=arguments.gpu)
+    _started(report, console)
     _tell(state, console)
     return 0
 
@@ -99,8 +105,8 @@ def _status(_arguments: argparse.Namespace, state: StateDir, console: Console) -
     return 0
 
 
-def _supervise(_arguments: argparse.Namespace, state: StateDir, _console: Console) -> int:
-    yard.supervise(state)
+def _supervise(arguments: argparse.Namespace, state: StateDir, _console: Console) -> int:
+    yard.supervise(state, arguments.gpu)
     return 0
 
 

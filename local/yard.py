@@ -1,5 +1,6 @@
 """The yard on one machine as a whole: supervise it, bring it up, take it down, say how it fares."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from batchyard.errors import InvalidConfig
 from batchyard.settings import Settings, load_settings
 from local.fit import ModelNeed, Plan, fit
 from local.leash import leashed
-from local.machine import free_memory, gpu_rooms
+from local.machine import Planned, free_memory, workers_plan
 from local.processes import Supervisor
 from local.readiness import await_ready
 from local.redis_server import HOST, free_ports, redis_url
@@ -24,18 +25,22 @@ from local.state import Report, RoleReport, StateDir
 
 STOP_SECONDS = 60.0
 _POLL_SECONDS = 0.05
+logger = logging.getLogger(__name__)
 
 
-def machine_plan(settings: Settings) -> Plan:
-    """The workers for the catalogue's models on this machine.
+def machine_plan(settings: Settings, gpu: str = "auto") -> Plan:
+    """The workers for the catalogue's models on this machine; `gpu` is `auto` (all there are) or `none`.
 
     Raises:
         InvalidConfig: the catalogue is at fault, or no worker fits.
     """
     path = settings.models if settings.models.is_absolute() else ROOT / settings.models
-    folder = path.resolve().parent.parent
-    needs = [_need(model, folder) for model in load_catalogue(path).model_list]
-    plan = fit(needs, free_memory(), gpu_rooms())
+    hardware = settings.hardware if settings.hardware.is_absolute() else ROOT / settings.hardware
+    settings = settings.model_copy(update={"models": path, "hardware": hardware})
+    needs = [_need(model, path.resolve().parent.parent) for model in load_catalogue(path).model_list]
+    there = [need.name for need in needs if need.size is not None]
+    planned = workers_plan(settings, there, gpu) if there else {}
+    plan = fit([_placed(need, planned.get(need.name)) for need in needs], free_memory())
     if not plan.workers:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in plan.skipped.items())
         raise InvalidConfig(
@@ -46,15 +51,25 @@ def machine_plan(settings: Settings) -> Plan:
 
 def _need(model: ModelEntry, folder: Path) -> ModelNeed:
     if isinstance(model, OpenaiEntry):
-        return ModelNeed(model.model_name, model.api_base, 0, gpu=False)
+        return ModelNeed(model.model_name, model.api_base, 0)
     mmproj = model.mmproj_path if isinstance(model, LlamaEntry) else None
     files = [folder / path for path in (model.model_path, mmproj) if path is not None]
     size = sum(file.stat().st_size for file in files) if all(file.is_file() for file in files) else None
-    return ModelNeed(model.model_name, str(files[0]), size, gpu=model.wants_gpu)
+    return ModelNeed(model.model_name, str(files[0]), size)
 
 
-def supervise(state: StateDir) -> None:
-    """Run the yard in this process until SIGTERM.
+def _placed(need: ModelNeed, planned: Planned | None) -> ModelNeed:
+    """The need with what the workers say of it; a file they cannot read takes its size, and its worker says
+    why it ends."""
+    if need.size is None or planned is None:
+        return need
+    if planned.gpu is None:
+        logger.warning("%s goes to the CPU: %s", need.name, planned.reason)
+    return replace(need, gpu=planned.gpu, size=planned.size or need.size)
+
+
+def supervise(state: StateDir, gpu: str = "auto") -> None:
+    """Run the yard in this process until SIGTERM; `gpu` as for `machine_plan`.
 
     Raises:
         YardUnavailable: another supervisor has this state directory.
@@ -65,7 +80,7 @@ def supervise(state: StateDir) -> None:
     if lock is None:
         raise _up_already(state)
     with lock:
-        plan = machine_plan(load_settings())
+        plan = machine_plan(load_settings(), gpu)
         secrets = state.secrets()
         ports = Ports(*free_ports(2))
         state.write_private(state.url_file, redis_url(ports.redis, secrets.redis))
@@ -86,9 +101,9 @@ def _up_already(state: StateDir) -> InvalidConfig:
     )
 
 
-def up(state: StateDir, *, tied: bool, limit: float, whole: bool) -> Report:
+def up(state: StateDir, *, tied: bool, limit: float, whole: bool, gpu: str = "auto") -> Report:
     """Start a supervisor in the background and wait until every role does its work (see `await_ready` for
-    `whole`).
+    `whole`, `machine_plan` for `gpu`).
 
     With `tied` the yard ends in order when this process is gone. `limit` is in seconds.
 
@@ -101,7 +116,16 @@ def up(state: StateDir, *, tied: bool, limit: float, whole: bool) -> Report:
     state.clear_report()
     for log in state.logs.glob("*.log"):
         log.replace(log.with_suffix(".log.1"))
-    command = [sys.executable, "-m", "local", "--state-dir", str(state.path.resolve()), "supervise"]
+    command = [
+        sys.executable,
+        "-m",
+        "local",
+        "--state-dir",
+        str(state.path.resolve()),
+        "supervise",
+        "--gpu",
+        gpu,
+    ]
     with state.log("supervisor").open("ab") as log_file:
         process = subprocess.Popen(
             leashed(command, signal.SIGTERM) if tied else command,

@@ -40,7 +40,7 @@ def plan(
     settings: Settings, models: Sequence[ModelEntry], gpus: Sequence[Gpu], build: BuildFacts | None
 ) -> list[Placement]:
     """A place for each model, in their order: a GPU, or None for the processor with the bytes it takes there
-    (0 where its file cannot be read). `build` is llama.cpp's as it sees these GPUs, None for none that works.
+    (0 where its file cannot be read). `build` is llama.cpp's as it sees these GPUs; None speaks for no place.
 
     Raises:
         InvalidConfig: the hardware file is wrong, or no profile fits.
@@ -89,16 +89,15 @@ def _candidate(
 
 def _fault(start: Start, build: BuildFacts | None) -> str | None:
     """Why this build cannot put the model onto its GPU."""
-    if not isinstance(start.entry, LlamaEntry):
+    if build is None or not isinstance(start.entry, LlamaEntry):
         return None
-    if build is None:
-        return "llama.cpp's library cannot be asked about itself"
     fatal = [one for one in gpu_findings(start.gpus, start.profile, build) if one.fatal]
     return f"{fatal[0].message}; {fatal[0].remedy}" if fatal else None
 
 
 def build_for(gpus: Sequence[Gpu]) -> BuildFacts | None:
-    """llama.cpp's build as it sees these GPUs; None without one, or where it cannot be loaded."""
+    """llama.cpp's build as it sees these GPUs; None without GPUs, or without a library that can be asked: a
+    plan may be made for workers in containers."""
     if not gpus:
         return None
     try:

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from local.fit import OVERHEAD_BYTES, ModelNeed, Placement, Room, fit
+from local.fit import OVERHEAD_BYTES, ModelNeed, Placement, fit
 from local.machine import free_memory
 
 GB = 1_000_000_000
@@ -18,11 +18,6 @@ def test_a_model_without_its_file_is_left_out_by_name() -> None:
     assert plan.skipped == {"a": "there is no file models/a.gguf"}
 
 
-def test_a_model_that_uses_no_gpu_gets_none() -> None:
-    plan = fit([ModelNeed("far", "http://h/v1", 0, gpu=False)], memory=GB, gpus=[Room("GPU-1", 24 * GB)])
-    assert plan.workers == (Placement("far", None),)
-
-
 def test_weights_that_do_not_fit_together_leave_the_later_out() -> None:
     needs = [ModelNeed("a", "a", 2 * GB), ModelNeed("b", "b", 2 * GB), ModelNeed("c", "c", GB // 2)]
     plan = fit(needs, memory=3 * GB + OVERHEAD_BYTES)
@@ -30,11 +25,10 @@ def test_weights_that_do_not_fit_together_leave_the_later_out() -> None:
     assert "needs 2.2 GB" in plan.skipped["b"]
 
 
-def test_models_spread_over_gpus_and_the_rest_goes_to_the_cpu() -> None:
-    gpus = [Room("GPU-1", 24 * GB), Room("GPU-2", 24 * GB)]
-    needs = [ModelNeed(name, name, 14 * GB) for name in "abc"]
-    plan = fit(needs, memory=64 * GB, gpus=gpus)
-    assert plan.workers == (Placement("a", "GPU-1"), Placement("b", "GPU-2"), Placement("c", None))
+def test_a_model_on_a_gpu_takes_no_memory_but_its_worker_s() -> None:
+    needs = [ModelNeed("a", "a", 14 * GB, "GPU-1"), ModelNeed("b", "b", 14 * GB)]
+    plan = fit(needs, memory=14 * GB + 2 * OVERHEAD_BYTES)
+    assert plan.workers == (Placement("a", "GPU-1"), Placement("b", None))
 
 
 def test_exactly_enough_is_enough() -> None:
