@@ -7,7 +7,7 @@ is reused from the last prompt by llama-cpp-python itself, threads, attention an
 of our engine. `Llama` runs one prompt at a time and is not thread-safe, hence the lock.
 
 The high-level class is what is measured here. Other benchmarks import llama_cpp to make and read GGUFs
-(`shapes.py`, `mix.py`), and `engine_slots.py` for the same comparison without a queue.
+(`shapes.py`, `mix.py`), and `embeddings.py` to compare with its embedding.
 """
 
 import argparse
@@ -89,14 +89,14 @@ def make_answer(catalogue: Catalogue, entry: LlamaEntry, llama: Any) -> Callable
     return answer
 
 
-def make_raw_answer(llama: Any) -> Callable[[str, int], str]:
-    """A function from a raw prompt and a number of tokens to their text, greedy."""
+def make_raw_answer(llama: Any) -> Callable[[str, int], tuple[str, int]]:
+    """A function from a raw prompt and a number of tokens to their text, greedy, and how many it has."""
     lock = threading.Lock()
 
-    def answer(prompt: str, max_tokens: int) -> str:
+    def answer(prompt: str, max_tokens: int) -> tuple[str, int]:
         with lock:
             reply: Any = llama.create_completion(prompt, max_tokens=max_tokens, temperature=0.0)
-        return str(reply["choices"][0]["text"])
+        return str(reply["choices"][0]["text"]), int(reply["usage"]["completion_tokens"])
 
     return answer
 

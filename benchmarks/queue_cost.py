@@ -2,10 +2,11 @@
 
     python -m benchmarks.queue_cost [--model starter|1.1B|GGUF] [--slots 16] [--jobs N] [--json FILE]
 
-The same jobs, slots and threads for all: raw prompts of 20 to 200 tokens, 8 to 96 tokens generated, greedy.
-The bare engine is its child process, asked over its socket by this process; the whole path adds client,
-Redis, router and the worker's Celery; the naive worker (`naive.py`) runs one prompt at a time. They take
-turns, only one is up at a time, and starting and warming up are not counted.
+The same jobs, lengths, threads and OpenMP settings for all, on the CPU: raw prompts of 20 to 200 tokens, 8 to
+96 tokens generated, greedy. The bare engine is its child process, asked over its socket by this process, with
+the settings that the worker's engine has; the whole path adds client, Redis, router and the worker's Celery;
+the naive worker (`naive.py`) runs one prompt at a time. Both of ours have a job under way in every slot. They
+take turns, only one is up at a time, and starting and warming up are not counted.
 """
 
 import argparse
@@ -25,9 +26,9 @@ from batchyard.errors import YardError
 from benchmarks.child import consumer
 from benchmarks.engine_client import completions, engine_child
 from benchmarks.machine import this_machine
-from benchmarks.mix import Ask, Counter, mixed, token_counter
+from benchmarks.mix import Ask, Counter, check_lengths, mixed, token_counter
 from benchmarks.naive import QUEUE, TASK, make_naive_app
-from benchmarks.shapes import measured_model
+from benchmarks.shapes import ends_no_text, measured_model
 from benchmarks.table import aligned, ratio, show, spread, write_json
 from benchmarks.yard import Bench, our_yard
 from local.redis_server import start_redis
@@ -36,9 +37,9 @@ from workers.start import free_cores
 MODEL = "measured"
 TASK_NAME = "other"
 N_CTX = 512
-N_BATCH = 512
-JOBS = {"starter": 600, "1.1B": 48}
-NAIVE_SHARE = {"starter": 1.0, "1.1B": 0.25}
+JOBS = {"starter": 600, "1.1B": 64}
+NAIVE_JOBS = {"starter": 600, "1.1B": 8}
+ROUNDS = {"starter": 3, "1.1B": 2}
 WARM_UP_SEED = 1_000
 RESULT_SECONDS = 600.0
 ENGINE, PATH, NAIVE = "bare engine", "whole path", "Celery + Llama()"
@@ -62,13 +63,15 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is measured: the model's file, its tokenizer, and how many jobs each design gets a round."""
+    """What is measured: the model's file, its tokenizer, how many jobs each design gets a round, and whether
+    every answer must have the length that was asked for."""
 
     model: Path
     counter: Counter
     slots: int
     jobs: int
     naive_jobs: int
+    exact: bool
 
     def asks(self, seed: int) -> list[Ask]:
         """The jobs of a round."""
@@ -83,7 +86,7 @@ def write_configs(folder: Path, model: Path, slots: int) -> None:
     """A catalogue with the measured model alone, and a policy that sends everything to it."""
     entry = {
         "model_name": MODEL, "model_path": str(model.resolve()), "tasks": [TASK_NAME], "n_slots": slots,
-        "n_ctx": N_CTX, "n_batch": N_BATCH, "n_ubatch": N_BATCH, "n_gpu_layers": 0,
+        "n_ctx": N_CTX, "n_gpu_layers": 0,
     }  # fmt: skip
     policy: dict[str, Any] = {
         "version": "1", "rules": [], "classifier": None, "tasks": {TASK_NAME: [MODEL]},
@@ -98,31 +101,42 @@ def run_engine(bench: Bench, plan: Plan, asks: Sequence[Ask]) -> Run:
     """The engine alone, as many jobs in it as it has slots."""
     environ = {"GOMP_SPINCOUNT": str(bench.settings.omp_spin_count)}
     with engine_child(
-        plan.model, slots=plan.slots, n_ctx=N_CTX, threads=bench.threads, n_batch=N_BATCH, environ=environ
+        plan.model, slots=plan.slots, n_ctx=N_CTX, threads=bench.threads, environ=environ
     ) as engine:
         completions(engine, [ask.frame() for ask in plan.warm_up()], plan.slots)
         began = time.perf_counter()
         found = completions(engine, [ask.frame() for ask in asks], plan.slots)
         seconds = time.perf_counter() - began
-    generated = sum(done["usage"]["completion_tokens"] for done in found.values())
-    return Run(ENGINE, len(asks), seconds, generated, 0)
+    lengths = [found[ask.id]["usage"]["completion_tokens"] for ask in asks]
+    return _run(ENGINE, plan, asks, seconds, lengths)
+
+
+def _run(design: str, plan: Plan, asks: Sequence[Ask], seconds: float, lengths: Sequence[int | None]) -> Run:
+    """A measurement from the tokens of each answer, None for a job that failed."""
+    good = [(ask, length) for ask, length in zip(asks, lengths, strict=True) if length is not None]
+    if plan.exact:
+        check_lengths(design, [ask for ask, _ in good], [length for _, length in good])
+    return Run(design, len(asks), seconds, sum(length for _, length in good), len(asks) - len(good))
 
 
 def run_path(bench: Bench, plan: Plan, asks: Sequence[Ask]) -> Run:
     """From `submit` to the last result."""
     with our_yard(bench, MODEL, plan.slots) as client:
-        _through(client, plan.warm_up(), "warm-up")
-        return _through(client, asks, "measured")
+        _through(client, plan, plan.warm_up(), "warm-up")
+        return _through(client, plan, asks, "measured")
 
 
-def _through(client: Client, asks: Sequence[Ask], batch: str) -> Run:
+def _through(client: Client, plan: Plan, asks: Sequence[Ask], batch: str) -> Run:
     began = time.perf_counter()
     client.submit_many((_job(ask, batch) for ask in asks), batch=batch)
     results = list(client.results(batch, timeout=RESULT_SECONDS))
     seconds = time.perf_counter() - began
-    good = [result for result in results if result.ok]
-    generated = sum(result.usage.completion_tokens for result in good if result.usage is not None)
-    return Run(PATH, len(asks), seconds, generated, len(asks) - len(good))
+    lengths = {
+        result.job_id: result.usage.completion_tokens
+        for result in results
+        if result.ok and result.usage is not None
+    }
+    return _run(PATH, plan, asks, seconds, [lengths.get(f"{batch}-{ask.id}") for ask in asks])
 
 
 def _job(ask: Ask, batch: str) -> dict[str, Any]:
@@ -146,12 +160,13 @@ def run_naive(bench: Bench, plan: Plan, asks: Sequence[Ask]) -> Run:
         mine = asks[: plan.naive_jobs]
         began = time.perf_counter()
         handles = [app.send_task(TASK, [ask.prompt, ask.answer_tokens]) for ask in mine]
-        for handle in handles:
-            handle.get(timeout=RESULT_SECONDS, propagate=False)
+        answers = [handle.get(timeout=RESULT_SECONDS, propagate=False) for handle in handles]
         seconds = time.perf_counter() - began
-        failed = sum(handle.failed() for handle in handles)
-    # the file has no end that could be drawn, so that each answer has its full length
-    return Run(NAIVE, len(mine), seconds, sum(ask.answer_tokens for ask in mine), failed)
+        lengths = [
+            None if handle.failed() else int(answer[1])
+            for handle, answer in zip(handles, answers, strict=True)
+        ]
+    return _run(NAIVE, plan, mine, seconds, lengths)
 
 
 def measure(bench: Bench, plan: Plan, rounds: int) -> list[Run]:
@@ -192,18 +207,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.queue_cost", description=__doc__)
     parser.add_argument("--model", default="starter", help="starter, 1.1B, 7B or a GGUF")
     parser.add_argument("--slots", type=int, default=16)
-    parser.add_argument("--jobs", type=int, help=f"a round (default: {JOBS}, else 48)")
+    parser.add_argument("--jobs", type=int, help=f"a round (default: {JOBS}, else 64)")
     parser.add_argument(
-        "--naive-jobs", type=int, help="a round for the naive worker (default: a part of them)"
+        "--naive-jobs", type=int, help=f"of these for the naive worker (default: {NAIVE_JOBS})"
     )
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, help=f"(default: {ROUNDS}, else 2)")
     parser.add_argument("--threads", type=int, help="of a step (default: a worker's own, all cores but one)")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     machine, model = this_machine(), measured_model(options.model)
-    jobs = options.jobs or JOBS.get(options.model, 48)
-    naive_jobs = options.naive_jobs or max(1, round(jobs * NAIVE_SHARE.get(options.model, 0.25)))
-    plan = Plan(model, token_counter(model), options.slots, jobs, naive_jobs)
+    jobs = options.jobs or JOBS.get(options.model, 64)
+    naive_jobs = min(jobs, options.naive_jobs or NAIVE_JOBS.get(options.model, 8))
+    rounds = options.rounds or ROUNDS.get(options.model, 2)
+    exact = ends_no_text(options.model)
+    plan = Plan(model, token_counter(model), options.slots, jobs, naive_jobs, exact)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "configs").mkdir()
@@ -213,14 +230,14 @@ def main() -> int:
             with redis.Redis.from_url(server.url, decode_responses=True) as client:
                 machine = machine.running("Redis", str(client.info("server")["redis_version"]))
             bench = Bench(server.url, options.threads or free_cores(), folder, folder / "configs")
-            runs = measure(bench, plan, options.rounds)
+            runs = measure(bench, plan, rounds)
         except YardError as exc:
             print(f"error: {exc}", file=sys.stderr)
             return 2
         finally:
             server.stop()
-    sizes = f"{jobs} jobs a round, {options.slots} slots, {bench.threads} threads a step"
-    title = f"What the queue costs, {model.name}: {sizes}"
+    sizes = f"{rounds} rounds of {jobs} jobs ({naive_jobs} naive), {options.slots} slots"
+    title = f"What the queue costs, {model.name}: {sizes}, {bench.threads} threads a step"
     show(title, machine, body_of(runs))
     write_json(options.json, "queue_cost", machine, [asdict(run) for run in runs])
     return 1 if any(run.failed for run in runs) else 0
