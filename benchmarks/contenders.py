@@ -16,9 +16,9 @@ from typing import Any
 import psutil
 
 from benchmarks import peer_servers
-from benchmarks.engine_client import completions, engine_child, setting
+from benchmarks.engine_client import completions, device_environment, engine_child, setting
 from benchmarks.http_load import Address, ask_all
-from benchmarks.mix import Ask
+from benchmarks.mix import Ask, check_lengths
 from benchmarks.peer_servers import Reply, Serving
 
 OURS, LLAMA_SERVER, PYTHON_SERVER = "batchyard engine", "llama-server", "llama-cpp-python server"
@@ -73,7 +73,7 @@ class Field:
     llama_server: Path | None
     python_server: Path | None
     python: Path | None
-    n_batch: int
+    n_batch: int | None
     settings: Mapping[str, Any]
 
     def contenders(self, serving: Serving) -> dict[str, AbstractContextManager[Contender]]:
@@ -89,14 +89,14 @@ class Field:
 
 
 @contextmanager
-def _engine(serving: Serving, n_batch: int, settings: Mapping[str, Any]) -> Iterator[Contender]:
+def _engine(serving: Serving, n_batch: int | None, settings: Mapping[str, Any]) -> Iterator[Contender]:
     def run(asks: Sequence[Ask], at_once: int) -> list[Reply]:
         found = completions(engine, [ask.frame() for ask in asks], at_once)
         return [engine_reply(found[ask.id]) for ask in asks]
 
     with engine_child(
         serving.model, slots=serving.slots, n_ctx=serving.n_ctx, threads=serving.threads, n_batch=n_batch,
-        environ=serving.environ, more=settings,
+        n_gpu_layers=serving.n_gpu_layers, environ=serving.environ, more=settings,
     ) as engine:  # fmt: skip
         yield Contender(engine.pid, run)
 
@@ -131,11 +131,13 @@ def _python_server(python: Path, script: Path, serving: Serving) -> Iterator[Con
         yield Contender(pid, run)
 
 
-def timed(name: str, contender: Contender, asks: Sequence[Ask], at_once: int) -> Run:
-    """Run the jobs and note what it took."""
+def timed(name: str, contender: Contender, asks: Sequence[Ask], at_once: int, *, exact: bool) -> Run:
+    """Run the jobs and note what it took. Raises JobFailed as `check_lengths`, where they are `exact`."""
     began, before, spent = time.perf_counter(), time.process_time(), processor_seconds(contender.pid)
     replies = contender.run(asks, at_once)
     seconds, client = time.perf_counter() - began, time.process_time() - before
+    if exact:
+        check_lengths(name, asks, [reply.completion_tokens for reply in replies])
     return Run(
         name, at_once, len(asks), seconds, processor_seconds(contender.pid) - spent, client,
         sum(reply.prompt_tokens for reply in replies),
@@ -151,10 +153,16 @@ def processor_seconds(pid: int) -> float:
 
 
 def take_turns(
-    field: Field, serving: Serving, jobs_of: Callable[[int], list[Ask]], warm_up: list[Ask], rounds: int
-) -> list[Run]:
+    field: Field, serving: Serving, jobs_of: Callable[[int], list[Ask]], warm_up: list[Ask], rounds: int,
+    *, exact: bool, interlude: Callable[[], None] | None = None,
+) -> list[Run]:  # fmt: skip
     """Start everybody, warm them up, and let them take turns on the jobs of each round; the order turns round
-    every other time, so that nobody is always the first."""
+    every other time, so that nobody is always the first. `interlude` is the turn of one who takes no jobs: it
+    comes last, and first where the order is turned round.
+
+    Raises:
+        JobFailed: `exact`, and an answer has not the length that was asked for.
+    """
     runs = []
     with ExitStack() as stack:
         contenders = {name: stack.enter_context(one) for name, one in field.contenders(serving).items()}
@@ -162,9 +170,13 @@ def take_turns(
             contender.run(warm_up, serving.slots)
         for number in range(rounds):
             asks = jobs_of(number)
-            names = list(contenders)
+            names: list[str | None] = [*contenders, None]
             for name in names if number % 2 == 0 else reversed(names):
-                run = timed(name, contenders[name], asks, serving.slots)
+                if name is None:
+                    if interlude is not None:
+                        interlude()
+                    continue
+                run = timed(name, contenders[name], asks, serving.slots, exact=exact)
                 runs.append(run)
                 where = f"{serving.slots} at once, round {number + 1}: {name}"
                 print(f"{where}: {run.rate:.2f} jobs/s", file=sys.stderr, flush=True)
@@ -176,7 +188,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--llama-server", type=Path, help="the program; left out, it does not take part")
     parser.add_argument("--python-server", type=Path, help="examples/server/server.py of llama-cpp-python")
     parser.add_argument("--python", type=Path, help="an interpreter that has what that script imports")
-    parser.add_argument("--n-batch", type=int, default=512, help="our engine's budget of rows a step")
+    parser.add_argument(
+        "--n-batch", type=int, help="our engine's rows a step (default: by this machine's profile)"
+    )
+    parser.add_argument("--n-gpu-layers", type=int, default=0, help="everybody's layers on a GPU; -1: all")
     parser.add_argument(
         "--engine-setting",
         type=setting,
@@ -199,4 +214,5 @@ def field_of(options: argparse.Namespace) -> Field:
 
 def serving_of(options: argparse.Namespace, model: Path, slots: int, n_ctx: int) -> Serving:
     """What everybody serves, from the options of `add_options`."""
-    return Serving(model, slots, n_ctx, options.threads, {"GOMP_SPINCOUNT": str(options.spin_count)})
+    environ = {"GOMP_SPINCOUNT": str(options.spin_count)} | device_environment(options.n_gpu_layers)
+    return Serving(model, slots, n_ctx, options.threads, environ, options.n_gpu_layers)

@@ -1,6 +1,7 @@
 """An engine's child process as a benchmark drives it: started without a catalogue, spoken to in frames.
 
-This is the engine as a worker runs it, socket and JSON included, without Celery, Redis and the router.
+This is the engine as a worker runs it, socket, JSON and the settings of this machine's hardware profile
+included, without Celery, Redis and the router.
 """
 
 import json
@@ -12,9 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from batchyard.errors import EngineLost
+from batchyard.hardware import load_hardware
 from benchmarks.child import ROOT
 from workers.engine_process import EngineProcess
+from workers.gpu import Gpu, choose_gpus, list_gpus, pin_environment
+from workers.profile import choose_profile, this_cpu
 
+HARDWARE = ROOT / "configs/hardware.yaml"
 ANSWER_SECONDS = 600.0
 LOAD_SECONDS = 900.0
 Frame = dict[str, Any]
@@ -28,22 +33,46 @@ def setting(text: str) -> tuple[str, Any]:
     return name, json.loads(value)
 
 
+def profile_settings(n_gpu_layers: int) -> dict[str, Any]:
+    """What `configs/hardware.yaml` gives a worker of this machine, on a GPU if layers go there; without the
+    budget of the card's memory, which is the worker's to check.
+
+    Raises:
+        InvalidConfig: no profile fits.
+    """
+    profile = choose_profile(load_hardware(HARDWARE), visible_gpus(n_gpu_layers), this_cpu())
+    return profile.settings.model_dump(exclude_none=True, exclude={"memory_budget"})
+
+
+def visible_gpus(n_gpu_layers: int) -> tuple[Gpu, ...]:
+    """The GPU that everybody computes on; none where no layer goes there, else a CUDA build would use it."""
+    return tuple(choose_gpus(list_gpus(), "auto")[:1]) if n_gpu_layers else ()
+
+
+def device_environment(n_gpu_layers: int) -> dict[str, str]:
+    """The environment that shows a process that GPU alone."""
+    return pin_environment(visible_gpus(n_gpu_layers))
+
+
 @contextmanager
 def engine_child(
-    model: Path, *, slots: int, n_ctx: int, threads: int, n_batch: int = 512,
+    model: Path, *, slots: int, n_ctx: int, threads: int, n_batch: int | None = None, n_gpu_layers: int = 0,
     environ: Mapping[str, str] | None = None, more: Mapping[str, Any] | None = None,
 ) -> Iterator[EngineProcess]:  # fmt: skip
-    """An engine with `model` loaded, `slots` slots of `n_ctx` tokens; ended at the end. `more` are further
-    settings of its `load` frame.
+    """An engine with `model` loaded, `slots` slots of `n_ctx` tokens; ended at the end. Where nothing is said
+    it has what this machine's profile gives a worker; `n_batch` stands for `n_ubatch` too. `more` are
+    further settings of its `load` frame.
 
     Raises:
         InvalidConfig, EngineLost: the model cannot be loaded.
     """
-    settings = {
+    rows = {} if n_batch is None else {"n_batch": n_batch, "n_ubatch": n_batch}
+    settings = profile_settings(n_gpu_layers) | {
         "model_name": model.stem, "model_path": str(model), "n_ctx": n_ctx, "n_slots": slots,
-        "n_batch": n_batch, "n_ubatch": n_batch, "n_threads": threads, **(more or {}),
+        "n_threads": threads, "n_gpu_layers": n_gpu_layers, **rows, **(more or {}),
     }  # fmt: skip
-    engine = EngineProcess("workers.engine", settings, {"PYTHONPATH": str(ROOT), **(environ or {})})
+    around = {"PYTHONPATH": str(ROOT), **device_environment(n_gpu_layers), **(environ or {})}
+    engine = EngineProcess("workers.engine", settings, around)
     try:
         engine.wait_ready(LOAD_SECONDS)
         yield engine

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 
+from batchyard.errors import JobFailed
 from benchmarks.reports import labelled_reports
 
 Counter = Callable[[str], int]
@@ -33,6 +34,21 @@ class Ask:
         """As the engine's `submit` carries it, greedy."""
         sampling = {"temperature": 0.0, "max_tokens": self.answer_tokens}
         return {"id": self.id, "prompt": self.prompt, "sampling": sampling}
+
+
+def check_lengths(design: str, asks: Sequence[Ask], generated: Sequence[int]) -> None:
+    """Refuse a comparison in which one design generated other lengths than it was asked for.
+
+    Raises:
+        JobFailed: code `wrong_length`; the model ended a text, or the design cut one short.
+    """
+    for ask, tokens in zip(asks, generated, strict=True):
+        if tokens != ask.answer_tokens:
+            raise JobFailed(
+                f"{design} generated {tokens} tokens for {ask.id}, asked for {ask.answer_tokens}",
+                "wrong_length",
+                remedy="compare on a model that ends no text: starter, 1.1B, 7B",
+            )
 
 
 def token_counter(model: Path) -> Counter:

@@ -1,6 +1,7 @@
 """The peers as child processes: started on a free port, awaited, ended. It knows their options and answers.
 
-Each gets the model, the threads and the context per slot that our engine gets, and otherwise its defaults:
+Each gets the model, the threads, the layers on a GPU and the context per slot that our engine gets, and
+otherwise its defaults:
 continuous batching and the prompt cache of `llama-server` are on.
 """
 
@@ -27,14 +28,20 @@ STOP_SECONDS = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """What a server is to run: `n_ctx` tokens for each of `slots` requests at once. `environ` is added to
-    its environment."""
+    """What a server is to run: `n_ctx` tokens for each of `slots` requests at once, `n_gpu_layers` layers
+    on a GPU (-1: all). `environ` is added to its environment."""
 
     model: Path
     slots: int
     n_ctx: int
     threads: int
     environ: Mapping[str, str]
+    n_gpu_layers: int = 0
+
+    @property
+    def gpu_layers(self) -> str:
+        """For the option `-ngl` of llama.cpp's programs, where -1 would mean as many as fit."""
+        return "all" if self.n_gpu_layers < 0 else str(self.n_gpu_layers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +59,7 @@ def llama_server_command(program: Path, serving: Serving, port: int) -> list[str
     return [
         str(program), "-m", str(serving.model), "--host", "127.0.0.1", "--port", str(port),
         "-np", str(serving.slots), "-c", str(serving.n_ctx * serving.slots), "-cb",
-        "-t", str(serving.threads), "-tb", str(serving.threads), "-ngl", "0",
+        "-t", str(serving.threads), "-tb", str(serving.threads), "-ngl", serving.gpu_layers,
         "--log-verbosity", "1",
     ]  # fmt: skip
 
@@ -80,7 +87,7 @@ def python_server_config(serving: Serving, port: int) -> dict[str, Any]:
         "model": {
             "path": str(serving.model), "alias": "model", "n_ctx": serving.n_ctx * serving.slots,
             "n_seq_max": serving.slots, "n_batch": 512, "n_ubatch": 512, "threads": serving.threads,
-            "threads_batch": serving.threads, "n_gpu_layers": 0, "store_logits": False,
+            "threads_batch": serving.threads, "n_gpu_layers": serving.n_gpu_layers, "store_logits": False,
         },
     }  # fmt: skip
 
@@ -175,9 +182,9 @@ class Lockstep:
         return self.sequences / (self.prompt_seconds + self.answer_seconds)
 
 
-def batched_bench(program: Path, serving: Serving, prompt: int, answer: int, times: int) -> list[Lockstep]:
-    """Run `llama-batched-bench` on `serving.slots` sequences of `prompt` and `answer` tokens, `times` times
-    in one process.
+def batched_bench(program: Path, serving: Serving, prompt: int, answer: int) -> Lockstep:
+    """Run `llama-batched-bench` once on `serving.slots` sequences of `prompt` and `answer` tokens; it warms
+    up by itself.
 
     Raises:
         YardUnavailable: it failed.
@@ -185,13 +192,14 @@ def batched_bench(program: Path, serving: Serving, prompt: int, answer: int, tim
     slots, threads = str(serving.slots), str(serving.threads)
     command = [
         str(program), "-m", str(serving.model), "-c", str(serving.n_ctx * serving.slots), "-npp", str(prompt),
-        "-ntg", str(answer), "-npl", ",".join([slots] * times), "-t", threads, "-tb", threads, "-ngl", "0",
-        "--output-format", "jsonl",
+        "-ntg", str(answer), "-npl", slots, "-t", threads, "-tb", threads, "-ngl",
+        serving.gpu_layers, "--output-format", "jsonl",
     ]  # fmt: skip
     done = subprocess.run(
         command, env=os.environ | dict(serving.environ), capture_output=True, text=True, check=False
     )
     rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    if done.returncode != 0 or not rows:
+    if done.returncode != 0 or len(rows) != 1:
         raise YardUnavailable(f"{program} failed ({done.returncode}): {(done.stderr or done.stdout)[-800:]}")
-    return [Lockstep(row["pl"], row["pp"], row["tg"], row["t_pp"], row["t_tg"]) for row in rows]
+    (row,) = rows
+    return Lockstep(row["pl"], row["pp"], row["tg"], row["t_pp"], row["t_tg"])

@@ -1,7 +1,7 @@
 """The engine alone beside `llama-server`, `llama-batched-bench` and llama-cpp-python's server script.
 
     python -m benchmarks.peers --llama-server PATH --batched-bench PATH [--model starter|1.1B|GGUF]
-        [--python-server SCRIPT --python INTERPRETER] [--at 1 4 16 32] [--jobs N] [--json FILE]
+        [--python-server SCRIPT --python INTERPRETER] [--at 1 4 16 32] [--jobs N] [--rounds N] [--json FILE]
 
 Everybody gets the same raw prompts of 20 to 200 tokens and generates the same 8 to 96 tokens, greedily; N
 jobs are under way at any time. Each round has jobs of its own, so that no cache answers from an earlier one.
@@ -30,12 +30,13 @@ from benchmarks.contenders import (
 from benchmarks.machine import this_machine
 from benchmarks.mix import ANSWER_TOKENS, PROMPT_TOKENS, Counter, mixed, token_counter
 from benchmarks.peer_servers import Lockstep, Serving, batched_bench
-from benchmarks.shapes import measured_model
+from benchmarks.shapes import ends_no_text, measured_model
 from benchmarks.table import aligned, ratio, show, spread, write_json
 
 N_CTX = 512
-JOBS = {"starter": 1200, "1.1B": 48}
-WARM_UP_SEED = 1_000
+STARTER_JOBS, STARTER_ROUNDS = 1200, 3
+FEWEST_JOBS, LARGE_ROUNDS = 6, 2
+WARM_UP_SEED, WARM_UP_PROMPTS, WARM_UP_ANSWERS = 1_000, (20, 60), (4, 8)
 LOCKSTEP = "llama-batched-bench"
 
 
@@ -47,16 +48,41 @@ class Meeting:
     lockstep: list[Lockstep]
 
 
+def jobs_a_run(model: str, at_once: int) -> int:
+    """How many jobs a run has if nothing is said: of larger models two for each slot, as one takes seconds
+    on two cores."""
+    return STARTER_JOBS if model == "starter" else max(FEWEST_JOBS, 2 * at_once)
+
+
 def meet(
-    field: Field, serving: Serving, bench: Path | None, counter: Counter, jobs: int, rounds: int
+    field: Field,
+    serving: Serving,
+    bench: Path | None,
+    counter: Counter,
+    jobs: int,
+    rounds: int,
+    *,
+    exact: bool,
 ) -> Meeting:
-    """Everybody with `serving.slots` jobs under way."""
-    warm_up = mixed(max(4, serving.slots), counter, WARM_UP_SEED)
-    runs = take_turns(field, serving, lambda number: mixed(jobs, counter, seed=number), warm_up, rounds)
-    if bench is None:
-        return Meeting(runs, [])
-    lengths = round(mean(PROMPT_TOKENS)), round(mean(ANSWER_TOKENS))
-    return Meeting(runs, batched_bench(bench, serving, *lengths, times=rounds))
+    """Everybody with `serving.slots` jobs under way, `llama-batched-bench` once a round in its turn."""
+    lockstep: list[Lockstep] = []
+
+    def in_lockstep() -> None:
+        if bench is not None:
+            lengths = round(mean(PROMPT_TOKENS)), round(mean(ANSWER_TOKENS))
+            lockstep.append(batched_bench(bench, serving, *lengths))
+
+    warm_up = mixed(max(4, serving.slots), counter, WARM_UP_SEED, WARM_UP_PROMPTS, WARM_UP_ANSWERS)
+    runs = take_turns(
+        field, serving, lambda number: mixed(jobs, counter, seed=number), warm_up, rounds,
+        exact=exact, interlude=in_lockstep,
+    )  # fmt: skip
+    return Meeting(runs, lockstep)
+
+
+def sizes_of(meetings: Sequence[Meeting]) -> str:
+    """The jobs of a run, one number if it is the same one for all."""
+    return "/".join(dict.fromkeys(str(meeting.runs[0].jobs) for meeting in meetings))
 
 
 def body_of(meetings: Sequence[Meeting]) -> str:
@@ -92,19 +118,21 @@ def main() -> int:
     parser.add_argument("--batched-bench", type=Path, help="the program; left out, it does not take part")
     parser.add_argument("--model", default="starter", help="starter, 1.1B, 7B or a GGUF")
     parser.add_argument("--at", type=int, nargs="+", default=[1, 4, 16, 32])
-    parser.add_argument("--jobs", type=int, help=f"a run (default: {JOBS}, else 48)")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, help="a run (default: 1,200 for the starter, else twice --at)")
+    parser.add_argument("--rounds", type=int, help="(default: 3 for the starter, else 2)")
     parser.add_argument("--agree", type=int, default=100, help="reports to compare answers on (starter only)")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    machine, jobs = this_machine(), options.jobs or JOBS.get(options.model, 48)
+    machine = this_machine()
+    rounds = options.rounds or (STARTER_ROUNDS if options.model == "starter" else LARGE_ROUNDS)
     model, agreed = measured_model(options.model), None
     counter, field = token_counter(model), field_of(options)
     try:
         meetings = [
             meet(
-                field, serving_of(options, model, at_once, N_CTX), options.batched_bench, counter, jobs,
-                options.rounds,
+                field, serving_of(options, model, at_once, N_CTX), options.batched_bench, counter,
+                options.jobs or jobs_a_run(options.model, at_once), rounds,
+                exact=ends_no_text(options.model),
             )
             for at_once in options.at
         ]  # fmt: skip
@@ -117,7 +145,7 @@ def main() -> int:
     if agreed is not None:
         body += f"\n\n{agreed.sentence()}"
     title = (
-        f"Engine alone, {model.name}: {jobs} jobs a run, {options.threads} threads, {options.rounds} rounds"
+        f"Engine alone, {model.name}: {options.threads} threads, {rounds} rounds of {sizes_of(meetings)} jobs"
     )
     show(title, machine, body)
     figures = {

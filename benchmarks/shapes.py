@@ -74,13 +74,18 @@ SHAPES = {
 
 def measured_model(name: str) -> Path:
     """The file behind a benchmark's `--model`: `starter`, a shape (made if it is missing), or a path."""
-    if name != "starter" and name not in SHAPES:
+    if not ends_no_text(name):
         return Path(name)
     path = _cache() / f"{name}-v{_VERSION}.Q4_K_M.gguf"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         make(name, path, None)
     return path
+
+
+def ends_no_text(name: str) -> bool:
+    """Whether every answer of a benchmark's `--model` has the length that was asked for."""
+    return name == "starter" or name in SHAPES
 
 
 def _cache() -> Path:

@@ -19,7 +19,7 @@ from batchyard.errors import YardError
 from benchmarks.contenders import LLAMA_SERVER, Run, add_options, field_of, serving_of, take_turns
 from benchmarks.machine import this_machine
 from benchmarks.mix import sharing, token_counter
-from benchmarks.shapes import measured_model
+from benchmarks.shapes import ends_no_text, measured_model
 from benchmarks.table import aligned, ratio, show, spread, write_json
 
 N_CTX = 512
@@ -61,8 +61,9 @@ def main() -> int:
             # another instruction than any that is measured
             warm_up = sharing(max(4, at_once), counter, WARM_UP_SEED)
             runs += take_turns(
-                field, serving, lambda number: sharing(jobs, counter, seed=number), warm_up, options.rounds
-            )
+                field, serving, lambda number: sharing(jobs, counter, seed=number), warm_up, options.rounds,
+                exact=ends_no_text(options.model),
+            )  # fmt: skip
     except YardError as exc:
         print(f"error: {exc}", file=sys.stderr)
         return 2

@@ -6,14 +6,16 @@ from pathlib import Path
 import pytest
 
 from batchyard.catalogue import load_catalogue
-from batchyard.errors import EngineLost
+from batchyard.errors import EngineLost, JobFailed
+from batchyard.hardware import load_hardware
 from benchmarks import agreement, choices_vs_text, contenders, interactive, peers, queue_cost, shared_prefix
 from benchmarks.contenders import LLAMA_SERVER, OURS, Field, Run
-from benchmarks.engine_client import completions, engine_child, setting
-from benchmarks.mix import mixed, token_counter
+from benchmarks.engine_client import HARDWARE, completions, engine_child, profile_settings, setting
+from benchmarks.mix import Ask, mixed, token_counter
 from benchmarks.peer_servers import Lockstep, Serving
-from benchmarks.shapes import STARTER
+from benchmarks.shapes import STARTER, copy_endless
 from router.policy import load_policy
+from workers.profile import choose_profile, this_cpu
 
 
 def run(design: str, seconds: float, at_once: int = 16) -> Run:
@@ -26,18 +28,52 @@ def test_rates_are_of_the_whole_run() -> None:
     assert (one.rate, one.token_rate, one.hit_rate) == (5.0, 100.0, 0.5)
 
 
-def test_the_engine_takes_turns_on_the_jobs_of_each_round() -> None:
-    count = token_counter(STARTER)
+def test_the_engine_takes_turns_on_the_jobs_of_each_round(tmp_path: Path) -> None:
+    model = tmp_path / "endless.gguf"
+    copy_endless(STARTER, model)
+    count = token_counter(model)
     field = Field(None, None, None, n_batch=256, settings={"kv_unified": False})
-    serving = Serving(STARTER, slots=2, n_ctx=256, threads=1, environ={"GOMP_SPINCOUNT": "100"})
-    rounds = [mixed(3, count, seed, answers=(2, 4)) for seed in (0, 1)]
-    runs = contenders.take_turns(field, serving, lambda number: rounds[number], rounds[0][:1], 2)
-    assert [one.design for one in runs] == [OURS, OURS]
-    assert [one.prompt_tokens for one in runs] == [sum(ask.prompt_tokens for ask in asks) for asks in rounds]
-    assert all(
-        one.generated_tokens <= sum(ask.answer_tokens for ask in rounds[0] + rounds[1]) for one in runs
+    serving = Serving(model, slots=2, n_ctx=256, threads=1, environ={"GOMP_SPINCOUNT": "100"})
+    rounds, turns = [mixed(3, count, seed, answers=(2, 4)) for seed in (0, 1)], []
+
+    def jobs_of(number: int) -> list[Ask]:
+        turns.append(f"round {number}")
+        return rounds[number]
+
+    runs = contenders.take_turns(
+        field, serving, jobs_of, rounds[0][:1], 2, exact=True, interlude=lambda: turns.append("lockstep")
     )
+    assert [one.design for one in runs] == [OURS, OURS]
+    assert turns == ["round 0", "lockstep", "round 1", "lockstep"]
+    assert [one.prompt_tokens for one in runs] == [sum(ask.prompt_tokens for ask in asks) for asks in rounds]
+    asked = [sum(ask.answer_tokens for ask in asks) for asks in rounds]
+    assert [one.generated_tokens for one in runs] == asked
     assert all(one.processor_seconds > 0 for one in runs)
+
+
+def test_an_answer_of_another_length_ends_the_comparison() -> None:
+    """The starter ends its texts before 200 tokens; its endless copy is what is compared on."""
+    asks = mixed(1, token_counter(STARTER), answers=(200, 200))
+    field = Field(None, None, None, n_batch=None, settings={})
+    serving = Serving(STARTER, slots=1, n_ctx=512, threads=1, environ={})
+    with pytest.raises(JobFailed, match="asked for 200"):
+        contenders.take_turns(field, serving, lambda number: asks, [], 1, exact=True)
+    (run,) = contenders.take_turns(field, serving, lambda number: asks, [], 1, exact=False)
+    assert run.generated_tokens < 200
+
+
+def test_without_layers_on_a_gpu_nobody_sees_one() -> None:
+    parser = argparse.ArgumentParser()
+    contenders.add_options(parser)
+    serving = contenders.serving_of(parser.parse_args([]), STARTER, 1, 256)
+    assert (serving.n_gpu_layers, serving.environ["CUDA_VISIBLE_DEVICES"]) == (0, "")
+
+
+def test_the_engine_has_what_the_profile_gives_a_worker() -> None:
+    profile = choose_profile(load_hardware(HARDWARE), [], this_cpu())
+    found = profile_settings(0)
+    assert found["n_batch"] == profile.settings.n_batch
+    assert "memory_budget" not in found
 
 
 def test_options_name_who_takes_part() -> None:
@@ -48,7 +84,7 @@ def test_options_name_who_takes_part() -> None:
     assert field.settings == {"kv_unified": True}
     serving = contenders.serving_of(options, Path("model.gguf"), 16, 512)
     assert list(field.contenders(serving)) == [OURS, LLAMA_SERVER]
-    assert serving.environ == {"GOMP_SPINCOUNT": "300000"}
+    assert serving.environ["GOMP_SPINCOUNT"] == "300000"
 
 
 def test_the_table_of_peers_has_ratios_to_llama_server() -> None:

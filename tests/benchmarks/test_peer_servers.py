@@ -2,6 +2,7 @@
 
 import itertools
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,8 +55,16 @@ def test_the_context_is_the_sum_over_the_slots() -> None:
     command = llama_server_command(Path("llama-server"), SERVING, 8080)
     options = dict(itertools.pairwise(command))
     assert (options["-np"], options["-c"], options["-t"], options["--port"]) == ("16", "8192", "2", "8080")
+    assert options["-ngl"] == "0"
     model = python_server_config(SERVING, 8080)["model"]
     assert (model["n_seq_max"], model["n_ctx"], model["threads"]) == (16, 8192, 2)
+
+
+@pytest.mark.parametrize(("layers", "theirs"), [(0, "0"), (12, "12"), (-1, "all")])
+def test_peers_put_as_many_layers_on_a_gpu_as_we_do(layers: int, theirs: str) -> None:
+    serving = replace(SERVING, n_gpu_layers=layers)
+    assert dict(itertools.pairwise(llama_server_command(Path("llama-server"), serving, 1)))["-ngl"] == theirs
+    assert python_server_config(serving, 1)["model"]["n_gpu_layers"] == layers
 
 
 def test_a_job_asks_for_its_length_greedily_with_the_cache_on() -> None:
@@ -86,12 +95,12 @@ def test_a_server_that_does_not_come_up_says_why(tmp_path: Path) -> None:
         pass
 
 
-def test_lockstep_is_read_line_by_line(tmp_path: Path) -> None:
-    found = batched_bench(program(tmp_path, BENCH), SERVING, 110, 52, times=3)
-    assert found == [Lockstep(16, 110, 52, 1.5, 2.5)] * 3
-    assert found[0].jobs_per_s == 4.0
+def test_lockstep_is_read_from_among_the_log(tmp_path: Path) -> None:
+    found = batched_bench(program(tmp_path, BENCH), SERVING, 110, 52)
+    assert found == Lockstep(16, 110, 52, 1.5, 2.5)
+    assert found.jobs_per_s == 4.0
 
 
 def test_a_bench_that_fails_says_why(tmp_path: Path) -> None:
     with pytest.raises(YardUnavailable, match="out of luck"):
-        batched_bench(program(tmp_path, "raise SystemExit('out of luck')"), SERVING, 110, 52, times=1)
+        batched_bench(program(tmp_path, "raise SystemExit('out of luck')"), SERVING, 110, 52)
