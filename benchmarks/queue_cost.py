@@ -3,10 +3,11 @@
     python -m benchmarks.queue_cost [--model starter|1.1B|GGUF] [--slots 16] [--jobs N] [--json FILE]
 
 The same jobs, lengths, threads and OpenMP settings for all, on the CPU: raw prompts of 20 to 200 tokens, 8 to
-96 tokens generated, greedy. The bare engine is its child process, asked over its socket by this process, with
-the settings that the worker's engine has; the whole path adds client, Redis, router and the worker's Celery;
-the naive worker (`naive.py`) runs one prompt at a time. Both of ours have a job under way in every slot. They
-take turns, only one is up at a time, and starting and warming up are not counted.
+96 tokens generated (larger models than the starter: 20 to 100 and 8 to 64), greedy. The bare engine is its
+child process with the settings of the worker's engine, asked over its socket by this process; the whole path
+adds client, Redis, router and the worker's Celery; the naive worker (`naive.py`) runs one prompt at a time.
+Both of ours have a job under way in every slot. They take turns, only one is up at a time, and starting and
+warming up are not counted.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from batchyard.errors import YardError
 from benchmarks.child import consumer
 from benchmarks.engine_client import completions, engine_child
 from benchmarks.machine import this_machine
-from benchmarks.mix import Ask, Counter, check_lengths, mixed, token_counter
+from benchmarks.mix import ANSWER_TOKENS, PROMPT_TOKENS, Ask, Counter, check_lengths, mixed, token_counter
 from benchmarks.naive import QUEUE, TASK, make_naive_app
 from benchmarks.shapes import ends_no_text, measured_model
 from benchmarks.table import aligned, ratio, show, spread, write_json
@@ -37,9 +38,10 @@ from workers.start import free_cores
 MODEL = "measured"
 TASK_NAME = "other"
 N_CTX = 512
-JOBS = {"starter": 600, "1.1B": 64}
-NAIVE_JOBS = {"starter": 600, "1.1B": 8}
-ROUNDS = {"starter": 3, "1.1B": 2}
+JOBS, NAIVE_JOBS, ROUNDS = {"starter": 600}, {"starter": 600}, {"starter": 3}
+LARGE_JOBS, LARGE_NAIVE_JOBS, LARGE_ROUNDS = 32, 5, 2
+LARGE_PROMPTS, LARGE_ANSWERS = (20, 100), (8, 64)
+WARM_UP_PROMPTS, WARM_UP_ANSWERS = (20, 40), (2, 4)
 WARM_UP_SEED = 1_000
 RESULT_SECONDS = 600.0
 ENGINE, PATH, NAIVE = "bare engine", "whole path", "Celery + Llama()"
@@ -72,14 +74,16 @@ class Plan:
     jobs: int
     naive_jobs: int
     exact: bool
+    prompts: tuple[int, int] = PROMPT_TOKENS
+    answers: tuple[int, int] = ANSWER_TOKENS
 
     def asks(self, seed: int) -> list[Ask]:
         """The jobs of a round."""
-        return mixed(self.jobs, self.counter, seed)
+        return mixed(self.jobs, self.counter, seed, self.prompts, self.answers)
 
     def warm_up(self) -> list[Ask]:
         """Jobs before the measured ones."""
-        return mixed(max(4, self.slots), self.counter, WARM_UP_SEED)
+        return mixed(max(4, self.slots), self.counter, WARM_UP_SEED, WARM_UP_PROMPTS, WARM_UP_ANSWERS)
 
 
 def write_configs(folder: Path, model: Path, slots: int) -> None:
@@ -207,20 +211,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.queue_cost", description=__doc__)
     parser.add_argument("--model", default="starter", help="starter, 1.1B, 7B or a GGUF")
     parser.add_argument("--slots", type=int, default=16)
-    parser.add_argument("--jobs", type=int, help=f"a round (default: {JOBS}, else 64)")
+    parser.add_argument("--jobs", type=int, help=f"a round (default: {JOBS}, else {LARGE_JOBS})")
     parser.add_argument(
-        "--naive-jobs", type=int, help=f"of these for the naive worker (default: {NAIVE_JOBS})"
+        "--naive-jobs", type=int, help=f"of these for the naive worker (default: {NAIVE_JOBS}, else 5)"
     )
     parser.add_argument("--rounds", type=int, help=f"(default: {ROUNDS}, else 2)")
     parser.add_argument("--threads", type=int, help="of a step (default: a worker's own, all cores but one)")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     machine, model = this_machine(), measured_model(options.model)
-    jobs = options.jobs or JOBS.get(options.model, 64)
-    naive_jobs = min(jobs, options.naive_jobs or NAIVE_JOBS.get(options.model, 8))
-    rounds = options.rounds or ROUNDS.get(options.model, 2)
+    jobs = options.jobs or JOBS.get(options.model, LARGE_JOBS)
+    naive_jobs = min(jobs, options.naive_jobs or NAIVE_JOBS.get(options.model, LARGE_NAIVE_JOBS))
+    rounds = options.rounds or ROUNDS.get(options.model, LARGE_ROUNDS)
     exact = ends_no_text(options.model)
-    plan = Plan(model, token_counter(model), options.slots, jobs, naive_jobs, exact)
+    lengths = (PROMPT_TOKENS, ANSWER_TOKENS) if options.model == "starter" else (LARGE_PROMPTS, LARGE_ANSWERS)
+    plan = Plan(model, token_counter(model), options.slots, jobs, naive_jobs, exact, *lengths)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "configs").mkdir()
