@@ -1,9 +1,13 @@
 """What `benchmarks.gpu` has measured, as tables, and the profile's settings that follow. Pure."""
 
 import statistics
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from benchmarks.table import aligned, spread
+
+WORTH = 1.03
+"""How much faster another setting must be to be suggested."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,16 @@ class Figures:
     decoding: tuple[Decoding, ...]
 
 
+def joined(one: Decoding, other: Decoding) -> Decoding:
+    """Two measurements of one case at one number of slots as one, each step counted once."""
+    counts = len(one.milliseconds), len(other.milliseconds)
+    joules = None
+    if one.joules is not None and other.joules is not None:
+        joules = (one.joules * counts[0] + other.joules * counts[1]) / sum(counts)
+    memory = max((size for size in (one.memory, other.memory) if size is not None), default=None)
+    return replace(one, milliseconds=one.milliseconds + other.milliseconds, joules=joules, memory=memory)
+
+
 def cases() -> list[Case]:
     """The usual way first, then one thing changed at a time."""
     usual = Case()
@@ -56,6 +70,16 @@ def cases() -> list[Case]:
         replace(usual, cache="q8_0"),
         replace(usual, in_graph=True),
     ]
+
+
+def in_turns(slots: int, steps: int, measured: Callable[[Case, int, int], Decoding]) -> list[Decoding]:
+    """Every case at this number of slots (one alone: the usual case), A B C … C B A, half of the steps each
+    time, so that what else the machine does hits them all. `measured` takes case, slots and steps."""
+    compared = cases() if slots > 1 else cases()[:1]
+    there, back = steps - steps // 2, max(1, steps // 2)
+    first = [measured(case, slots, there) for case in compared]
+    second = [measured(case, slots, back) for case in reversed(compared)]
+    return [joined(one, other) for one, other in zip(first, reversed(second), strict=True)]
 
 
 def suggest(figures: Figures, step_ms: float) -> dict[str, object]:
@@ -69,9 +93,9 @@ def suggest(figures: Figures, step_ms: float) -> dict[str, object]:
     return {
         "n_batch": budget,
         "n_ubatch": budget,
-        "flash_attn": rates.get(no_flash, 0.0) <= rates[usual],
-        # less than a spread's width is no reason to leave the default
-        "in_graph_sampling": rates.get(in_graph, 0.0) > 1.03 * rates[usual],
+        # less than a spread's width is no reason to leave a default
+        "flash_attn": rates.get(no_flash, 0.0) <= WORTH * rates[usual],
+        "in_graph_sampling": rates.get(in_graph, 0.0) > WORTH * rates[usual],
     }
 
 

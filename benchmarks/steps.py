@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.gpu_figures import Case, Decoding, Figures, cases
+from benchmarks.gpu_figures import Case, Decoding, Figures, cases, in_turns
 from benchmarks.power import PowerMeter
 from workers.engine.errors import DECODE_FAILED, EngineError
 from workers.engine.gguf_file import read_header
@@ -141,10 +141,8 @@ class Stepper:
 
 
 def measure(bench: Bench, rows: Sequence[int], slots: Sequence[int], steps: int, prompt: int) -> Figures:
-    """Everything, the usual case in full and the others at the numbers of slots alone."""
-    usual, *others = cases()
-    decoding = [bench.decoding(usual, count, steps) for count in slots]
-    # in turn, so that what else the machine does hits them all
-    decoding += [bench.decoding(case, count, steps) for count in slots if count > 1 for case in others]
+    """Everything: the usual case in full, the others by number of slots alone."""
+    usual = cases()[0]
+    decoding = [one for count in slots for one in in_turns(count, steps, bench.decoding)]
     chunks = [chunk for chunk in CHUNKS if chunk <= prompt]
     return Figures(bench.row_times(usual, rows), bench.chunk_rates(usual, chunks, prompt), tuple(decoding))

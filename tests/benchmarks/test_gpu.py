@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu_figures import Case, Decoding, Figures, cases, report, suggest
+from benchmarks.gpu_figures import Case, Decoding, Figures, cases, in_turns, joined, report, suggest
 from benchmarks.power import PowerMeter, joules
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,12 +34,31 @@ def test_the_largest_step_within_the_limit_is_suggested() -> None:
 
 def test_flash_attention_is_left_out_only_where_it_is_slower() -> None:
     assert suggest(figures(no_flash=25.0), 160.0)["flash_attn"] is True
+    assert suggest(figures(no_flash=19.8), 160.0)["flash_attn"] is True, "within a spread"
     assert suggest(figures(no_flash=15.0), 160.0)["flash_attn"] is False
 
 
 def test_sampling_in_the_graph_must_win_by_more_than_a_spread() -> None:
     assert suggest(figures(in_graph=19.8), 160.0)["in_graph_sampling"] is False
     assert suggest(figures(in_graph=15.0), 160.0)["in_graph_sampling"] is True
+
+
+def test_cases_take_turns_there_and_back() -> None:
+    asked = []
+
+    def measured(case: Case, slots: int, steps: int) -> Decoding:
+        asked.append(case)
+        return Decoding(case, slots, (float(len(asked)),) * steps, None, None)
+
+    found = in_turns(4, 3, measured)
+    assert asked == [*cases(), *reversed(cases())]
+    assert [one.case for one in found] == cases()
+    assert found[0].milliseconds == (1.0, 1.0, 8.0) and found[-1].milliseconds == (4.0, 4.0, 5.0)
+
+
+def test_two_measurements_of_a_case_are_one() -> None:
+    one = joined(Decoding(Case(), 4, (1.0, 2.0, 3.0), 1.0, 7), Decoding(Case(), 4, (5.0,), 2.0, 9))
+    assert one == Decoding(Case(), 4, (1.0, 2.0, 3.0, 5.0), 1.25, 9)
 
 
 def test_the_report_says_what_was_measured_and_what_follows() -> None:
