@@ -10,7 +10,6 @@ jump-forward gives another verdict than drawing are printed: steps of other rows
 """
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -18,17 +17,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from batchyard import Settings
-from batchyard.catalogue import load_catalogue
 from batchyard.errors import YardError
-from benchmarks.batched_equals_single import Setup, asked
-from benchmarks.child import ROOT
+from benchmarks.catalogue_engine import Setup, add_options, asked, setup_of, start
 from benchmarks.machine import this_machine
 from benchmarks.reports import Labelled, labelled_reports, share_right
 from benchmarks.table import aligned, ratio, show, spread, write_json
 from workers.engine_process import EngineProcess
-from workers.gpu import gpus_for
-from workers.start import prepare, start_engine
 
 VARIANTS: dict[str, dict[str, bool]] = {
     "jump-forward": {"jump_forward": True, "json_whitespace": False},
@@ -72,10 +66,7 @@ def measure(setup: Setup, reports: Sequence[Labelled], slots: int, rounds: int) 
     prompts = [report.text for report in reports]
     try:
         for name, switches in VARIANTS.items():
-            entry = setup.catalogue.model(setup.model).model_copy(update={"n_slots": slots, **switches})
-            gpus = gpus_for(entry, setup.gpu)
-            start = prepare(setup.settings, entry, gpus, threads=setup.threads)
-            engines[name] = start_engine(setup.settings, start)
+            engines[name] = start(setup, slots, **switches)
             asked(engines[name], setup, prompts[:slots], slots)
         for number in range(rounds):
             for name in list(VARIANTS) if number % 2 == 0 else list(reversed(VARIANTS)):
@@ -112,24 +103,13 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=200)
     parser.add_argument("--slots", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--model", default="defect_detect")
-    parser.add_argument("--task", default="defect_detect")
-    parser.add_argument("--gpu", default="none", help="UUID, index, auto or none")
-    parser.add_argument("--threads", type=int)
+    add_options(parser)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     machine = this_machine()
-    settings = Settings(
-        models=Path(os.environ.get("BATCHYARD_MODELS", ROOT / "configs/models.yaml")),
-        hardware=Path(os.environ.get("BATCHYARD_HARDWARE", ROOT / "configs/hardware.yaml")),
-    )
-    setup = Setup(
-        settings, load_catalogue(settings.models), arguments.model, arguments.task,
-        arguments.gpu, arguments.threads,
-    )  # fmt: skip
     reports = labelled_reports(arguments.jobs)
     try:
-        found = measure(setup, reports, arguments.slots, arguments.rounds)
+        found = measure(setup_of(arguments), reports, arguments.slots, arguments.rounds)
     except YardError as exc:
         print(f"error: {exc}", file=sys.stderr)
         return 2

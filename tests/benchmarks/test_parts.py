@@ -148,3 +148,13 @@ def test_the_table_of_differences_shows_each() -> None:
     difference = batched_equals_single.Difference("report", "single", "batched", "s", 0.003)
     body = batched_equals_single.body_of({16: [difference], 32: []}, 200)
     assert "0.0030" in body and "one by one: single" in body
+
+
+def test_a_difference_of_unknown_margin_is_not_explained_by_rounding() -> None:
+    near, far, unknown = (
+        batched_equals_single.Difference("report", "single", "batched", "s", margin)
+        for margin in (0.1, 0.2, None)
+    )
+    assert batched_equals_single.unexplained([near, far, unknown], 0.1) == [far, unknown]
+    rows = batched_equals_single.body_of({16: [near, unknown]}, 200).splitlines()
+    assert rows[2].split() == ["16", "slots", "200", "2", "0.1000", "1"]
