@@ -12,10 +12,9 @@ warming up are not counted.
 
 import argparse
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +30,7 @@ from benchmarks.mix import ANSWER_TOKENS, PROMPT_TOKENS, Ask, Counter, check_len
 from benchmarks.naive import QUEUE, TASK, make_naive_app
 from benchmarks.shapes import ends_no_text, measured_model
 from benchmarks.table import aligned, ratio, show, spread, write_json
-from benchmarks.yard import Bench, our_yard
-from local.redis_server import start_redis
+from benchmarks.yard import Bench, our_yard, own_redis
 from workers.start import free_cores
 
 MODEL = "measured"
@@ -226,21 +224,15 @@ def main() -> int:
     exact = ends_no_text(options.model)
     lengths = (PROMPT_TOKENS, ANSWER_TOKENS) if options.model == "starter" else (LARGE_PROMPTS, LARGE_ANSWERS)
     plan = Plan(model, token_counter(model), options.slots, jobs, naive_jobs, exact, *lengths)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "configs").mkdir()
-        write_configs(folder / "configs", model, options.slots)
-        server = start_redis(folder, append_only=True, password="benchmark")
-        try:
-            with redis.Redis.from_url(server.url, decode_responses=True) as client:
-                machine = machine.running("Redis", str(client.info("server")["redis_version"]))
-            bench = Bench(server.url, options.threads or free_cores(), folder, folder / "configs")
-            runs = measure(bench, plan, rounds)
-        except YardError as exc:
-            print(f"error: {exc}", file=sys.stderr)
-            return 2
-        finally:
-            server.stop()
+    try:
+        with own_redis(machine, options.threads or free_cores()) as (bench, machine):
+            configs = bench.folder / "configs"
+            configs.mkdir()
+            write_configs(configs, model, options.slots)
+            runs = measure(replace(bench, configs=configs), plan, rounds)
+    except YardError as exc:
+        print(f"error: {exc}", file=sys.stderr)
+        return 2
     sizes = f"{rounds} rounds of {jobs} jobs ({naive_jobs} naive), {options.slots} slots"
     title = f"What the queue costs, {model.name}: {sizes}, {bench.threads} threads a step"
     show(title, machine, body_of(runs))

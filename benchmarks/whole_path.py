@@ -12,14 +12,11 @@ labels and against each other.
 import argparse
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, median
-
-import redis
 
 from batchyard import Client
 from batchyard.errors import YardError
@@ -28,8 +25,7 @@ from benchmarks.machine import this_machine
 from benchmarks.naive import QUEUE, TASK, make_naive_app
 from benchmarks.reports import Labelled, labelled_reports, share_right
 from benchmarks.table import aligned, ratio, show, spread, write_json
-from benchmarks.yard import Bench, our_yard
-from local.redis_server import start_redis
+from benchmarks.yard import Bench, our_yard, own_redis
 from workers.start import free_cores
 
 TASK_NAME = "defect_detect"
@@ -180,18 +176,12 @@ def main() -> int:
     arguments = parser.parse_args()
     machine, reports = this_machine(), labelled_reports(arguments.jobs)
     threads = arguments.threads or free_cores()
-    with tempfile.TemporaryDirectory() as folder:
-        server = start_redis(Path(folder), append_only=True, password="benchmark")
-        try:
-            with redis.Redis.from_url(server.url, decode_responses=True) as client:
-                machine = machine.running("Redis", str(client.info("server")["redis_version"]))
-            bench = Bench(server.url, threads, Path(folder))
+    try:
+        with own_redis(machine, threads) as (bench, machine):
             found = measure(bench, arguments.slots, reports, arguments.rounds)
-        except YardError as exc:
-            print(f"error: {exc}", file=sys.stderr)
-            return 2
-        finally:
-            server.stop()
+    except YardError as exc:
+        print(f"error: {exc}", file=sys.stderr)
+        return 2
     title = (
         f"Whole path, {TASK_NAME}: {arguments.jobs} jobs, {threads} threads a step, "
         f"{arguments.rounds} rounds in turns"

@@ -1,15 +1,20 @@
 """A whole yard of processes for a benchmark: its settings, its environment, up and warm, and down again."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import redis
+
 from batchyard import Client, Settings
 from batchyard.app import make_app
 from batchyard.names import ROUTE_QUEUE, model_queue
 from benchmarks.child import ROOT, consumer
+from benchmarks.machine import Machine
+from local.redis_server import start_redis
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,23 @@ class Bench:
             "BATCHYARD_ROUTING": str(self.settings.routing),
             **({} if spin is None else {"GOMP_SPINCOUNT": str(spin)}),
         }
+
+
+@contextmanager
+def own_redis(machine: Machine, threads: int) -> Iterator[tuple[Bench, Machine]]:
+    """A Redis of the benchmark's own in a folder that goes with it, and the machine with its version.
+
+    Raises:
+        YardUnavailable: it did not come up.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        server = start_redis(Path(folder), append_only=True, password="benchmark")
+        try:
+            with redis.Redis.from_url(server.url, decode_responses=True) as client:
+                machine = machine.running("Redis", str(client.info("server")["redis_version"]))
+            yield Bench(server.url, threads, Path(folder)), machine
+        finally:
+            server.stop()
 
 
 @contextmanager

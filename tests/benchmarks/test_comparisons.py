@@ -123,10 +123,15 @@ def test_a_label_is_chosen_and_generated_by_the_same_engine() -> None:
 def test_latencies_are_compared_with_the_idle_yard() -> None:
     idle = [interactive.Sample(0.01, 0.002, 0.0, 0.008, True)] * 10
     busy = [interactive.Sample(0.02, 0.004, 0.0, 0.016, True)] * 10
-    body = interactive.body_of({"idle": idle, "busy": busy}, left=7, rate=3.0)
+    phases = [
+        interactive.Phase("idle", idle), interactive.Phase("busy", busy, left=7, rate=3.0),
+        interactive.Phase("busy", busy, left=9, rate=5.0), interactive.Phase("idle", idle),
+    ]  # fmt: skip
+    body = interactive.body_of(phases)
     assert body.splitlines()[3].split() == [
-        "busy",
-        "10",
+        "busy,",
+        "all",
+        "20",
         "20.0",
         "20.0",
         "2.00",
@@ -136,7 +141,10 @@ def test_latencies_are_compared_with_the_idle_yard() -> None:
         "16.0",
         "0",
     ]
-    assert "7 still waited" in body
+    assert [row.split()[:3] for row in body.splitlines()[4:8]] == [
+        [f"{n}:", yard, "10"] for n, yard in enumerate(("idle", "busy", "busy", "idle"), 1)
+    ]
+    assert "4.0 (3.0-5.0) batch jobs/s; 7 still waited" in body
 
 
 def test_the_measured_model_is_a_yard_of_its_own(tmp_path: Path) -> None:
