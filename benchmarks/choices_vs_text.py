@@ -107,7 +107,7 @@ def compare(
 ) -> list[Run]:  # fmt: skip
     """All forms in turns on one engine."""
     compared, runs = forms(labels), []
-    with engine_child(STARTER, slots=at_once, n_ctx=N_CTX, threads=threads, n_batch=256) as engine:
+    with engine_child(STARTER, slots=at_once, n_ctx=N_CTX, threads=threads) as engine:
         for name, output in compared.items():
             measure(engine, catalogue, name, output, asked[: max(8, at_once)], at_once)
         for number in range(rounds):

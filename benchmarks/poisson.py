@@ -200,7 +200,7 @@ def main() -> None:
     options = parser.parse_args()
     machine = this_machine()
     mix = Mix(load_catalogue(ROOT / "configs/models.yaml"))
-    shape = {"slots": options.slots, "n_ctx": 256, "n_batch": 256, "threads": options.threads}
+    shape = {"slots": options.slots, "n_ctx": 256, "threads": options.threads}
     found: dict[tuple[float, bool], list[Run]] = {
         (share, control): [] for share in SHARES for control in (False, True)
     }

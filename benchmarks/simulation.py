@@ -251,7 +251,7 @@ def goal_table(found: Sequence[tuple[Setting, Found]]) -> str:
 def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--jobs", type=int, default=500, help="simulated jobs at each rate")
+    parser.add_argument("--jobs", type=int, default=1000, help="simulated jobs at each rate")
     parser.add_argument("--reports", type=int, default=60, help="verdicts whose steps are counted")
     parser.add_argument(
         "--scale", type=float, default=SIZE_7B, help="model size over the 8B of the step times"
