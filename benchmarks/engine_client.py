@@ -4,6 +4,7 @@ This is the engine as a worker runs it, socket, JSON and the settings of this ma
 included, without Celery, Redis and the router.
 """
 
+import base64
 import json
 import select
 from collections import deque
@@ -96,8 +97,20 @@ def frames(engine: EngineProcess, seconds: float = ANSWER_SECONDS) -> list[Frame
     return found
 
 
-def completions(engine: EngineProcess, requests: Iterable[Frame], at_once: int) -> dict[str, Frame]:
-    """Each request's completion by its id, `at_once` of them in the engine at any time.
+def supply(engine: EngineProcess, frame: Frame, images: Mapping[str, bytes]) -> None:
+    """Answer a `need_image` with the file, as the pool does from the store, or with that there is none."""
+    sha256 = frame["sha256"]
+    found: Frame = {"op": "image", "sha256": sha256}
+    if sha256 in images:
+        engine.send(found | {"data": base64.b64encode(images[sha256]).decode()})
+    else:
+        engine.send(found | {"error": {"code": "image_missing", "message": "the store has no such image"}})
+
+
+def completions(
+    engine: EngineProcess, requests: Iterable[Frame], at_once: int, images: Mapping[str, bytes] | None = None
+) -> dict[str, Frame]:
+    """Each request's completion by its id, `at_once` of them in the engine at any time; `images` by hash.
 
     Raises:
         EngineLost: it died, refused a request, or took longer than `ANSWER_SECONDS` for one step forward.
@@ -113,6 +126,8 @@ def completions(engine: EngineProcess, requests: Iterable[Frame], at_once: int) 
         for frame in frames(engine):
             if frame["op"] in ("failed", "rejected"):
                 raise EngineLost(f"{frame['id']} failed: {frame['error']['message']}")
+            if frame["op"] == "need_image":
+                supply(engine, frame, images or {})
             if frame["op"] == "done":
                 inside.discard(frame["id"])
                 found[frame["id"]] = frame["completion"]

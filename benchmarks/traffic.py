@@ -1,17 +1,22 @@
 """Mixed traffic for an engine: requests of every kind, and what may become of each. Pure and seeded.
 
-A kind makes one request; which kinds there are, and how often, is a table, so that what a model can do
-besides text (images, embeddings) adds rows to it and nothing else.
+A kind makes one request; which kinds there are, and how often, is a table for each thing a model can do:
+text, images, embeddings. Pictures are named in a request by their hash; `album` has the files.
 """
 
+import hashlib
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
+from benchmarks.images import QUESTION, picture
 from benchmarks.reports import labelled_reports
+from benchmarks.vision_file import IMAGE_SIZE
 
 DONE = "done"
+CANCELLED, DEADLINE = "cancelled", "deadline"
 INSTRUCTION = "Read the board inspection report. Answer with the verdict as JSON."
 CATEGORY = "Name the category of the report."
 LABELS = ("soldering", "placement", "contamination", "none")
@@ -26,6 +31,8 @@ SCHEMA = {
     "additionalProperties": False,
 }
 GRAMMAR = 'root ::= "{" [a-z "]+ "}" | [0-9]+'
+PICTURES = 24
+NO_PICTURE = b"\x89PNG\r\n\x1a\nno picture"
 _TEXTS = 500
 _DEADLINE_CODES = frozenset({"deadline_exceeded", "deadline_unreachable"})
 
@@ -66,13 +73,15 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How often (relative to the others) and what."""
+    """How often (relative to the others) and what; `ends` says what ends it from outside: a cancel or a
+    deadline."""
 
     name: str
     weight: float
     make: Callable[[Draw], dict[str, Any]]
     outcomes: frozenset[str] = frozenset({DONE})
     comparable: bool = True
+    ends: str | None = None
 
 
 def _chat(instruction: str, text: str, max_tokens: int, **sampling: float) -> dict[str, Any]:
@@ -137,8 +146,96 @@ TEXT_KINDS = (
     Kind("urgent", 6, _urgent),
     Kind("too long", 3, _too_long, frozenset({"prompt_too_long"})),
     Kind("bad schema", 2, _bad_schema, frozenset({"schema_invalid"})),
-    Kind("cancelled", 8, _abandoned, frozenset({DONE, "cancelled"}), comparable=False),
-    Kind("deadline", 6, _abandoned, _DEADLINE_CODES | {DONE}, comparable=False),
+    Kind("cancelled", 8, _abandoned, frozenset({DONE, CANCELLED}), comparable=False, ends=CANCELLED),
+    Kind("deadline", 6, _abandoned, _DEADLINE_CODES | {DONE}, comparable=False, ends=DEADLINE),
+)
+
+
+def album() -> dict[str, bytes]:
+    """The pictures' files by their hash: so many are drawn from, again and again."""
+    return {hashlib.sha256(file).hexdigest(): file for file in _pictures()}
+
+
+@cache
+def _pictures() -> tuple[bytes, ...]:
+    """Good ones of two sizes, and last one that is none."""
+    sides = (IMAGE_SIZE, 2 * IMAGE_SIZE)
+    return (*(picture(seed, sides[seed % 2]) for seed in range(PICTURES)), NO_PICTURE)
+
+
+def _look(draw: Draw, files: Sequence[bytes], max_tokens: int) -> dict[str, Any]:
+    parts: list[dict[str, str]] = [
+        {"type": "image", "sha256": hashlib.sha256(file).hexdigest()} for file in files
+    ]
+    content = [*parts, {"type": "text", "text": f"{QUESTION} {draw.text()}"}]
+    sampling = {"temperature": 0.0, "max_tokens": max_tokens}
+    return {"messages": [{"role": "user", "content": content}], "sampling": sampling}
+
+
+def _picture(draw: Draw) -> dict[str, Any]:
+    return _look(draw, [draw.random.choice(_pictures()[:-1])], draw.random.randint(1, 32))
+
+
+def _two_pictures(draw: Draw) -> dict[str, Any]:
+    return _look(draw, draw.random.sample(_pictures()[:-1], 2), draw.random.randint(1, 32))
+
+
+def _corrupt_picture(draw: Draw) -> dict[str, Any]:
+    return _look(draw, [NO_PICTURE], 8)
+
+
+def _missing_picture(draw: Draw) -> dict[str, Any]:
+    return _look(draw, [draw.random.randbytes(32)], 8)
+
+
+def _abandoned_picture(draw: Draw) -> dict[str, Any]:
+    return _look(draw, draw.random.sample(_pictures()[:-1], 2), 96)
+
+
+IMAGE_KINDS = (
+    Kind("picture", 8, _picture),
+    Kind("two pictures", 4, _two_pictures),
+    Kind("corrupt picture", 1, _corrupt_picture, frozenset({"image_corrupt"})),
+    Kind("missing picture", 1, _missing_picture, frozenset({"image_missing"})),
+    Kind(
+        "picture cancelled",
+        4,
+        _abandoned_picture,
+        frozenset({DONE, CANCELLED}),
+        comparable=False,
+        ends=CANCELLED,
+    ),
+    Kind(
+        "picture deadline", 3, _abandoned_picture, _DEADLINE_CODES | {DONE}, comparable=False, ends=DEADLINE
+    ),
+)
+
+
+def _embedding(draw: Draw) -> dict[str, Any]:
+    return {"prompt": draw.text(), "output": {"type": "embedding"}}
+
+
+def _long_embedding(draw: Draw) -> dict[str, Any]:
+    return {"prompt": draw.long_text(0.5), "output": {"type": "embedding"}}
+
+
+def _endless_embedding(draw: Draw) -> dict[str, Any]:
+    return {"prompt": draw.long_text(16.0), "output": {"type": "embedding"}}
+
+
+EMBEDDING_KINDS = (
+    Kind("embedding", 20, _embedding),
+    Kind("long embedding", 6, _long_embedding),
+    Kind("embedding too long", 2, _endless_embedding, frozenset({"prompt_too_long"})),
+    Kind(
+        "embedding cancelled",
+        4,
+        _long_embedding,
+        frozenset({DONE, CANCELLED}),
+        comparable=False,
+        ends=CANCELLED,
+    ),
+    Kind("embedding deadline", 3, _long_embedding, _DEADLINE_CODES | {DONE}, comparable=False, ends=DEADLINE),
 )
 
 
@@ -152,8 +249,8 @@ def traffic(kinds: Sequence[Kind], n_ctx: int, seed: int) -> Iterator[Piece]:
         wait = draw.random.expovariate(4.0)
         yield Piece(
             kind.name, request, kind.outcomes,
-            cancel_after=wait if kind.name == "cancelled" else None,
-            expires_in=wait if kind.name == "deadline" else None,
+            cancel_after=wait if kind.ends == CANCELLED else None,
+            expires_in=wait if kind.ends == DEADLINE else None,
             comparable=kind.comparable,
         )  # fmt: skip
         number += 1

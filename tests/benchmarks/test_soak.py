@@ -1,13 +1,15 @@
 """The verdict of a soak: each check fails for its own reason."""
 
+import base64
 from collections import Counter
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks.shapes import STARTER
-from benchmarks.soak import Check, Tally, body_of, same, verdict, wrong_answers
+from benchmarks.soak import N_CTX, Check, Subject, Tally, body_of, same, verdict, wrong_answers
 from benchmarks.traffic import TEXT_KINDS, traffic
 
 DRAINED = {"cells_used": 94, "kept_cells": 94, "free_slots": 16, "running": 0, "waiting": 0}
@@ -50,10 +52,26 @@ def test_probabilities_that_are_near_are_the_same_answer() -> None:
     assert not same({"text": "a"}, {"text": "b"})
 
 
+def test_vectors_of_nearly_one_direction_are_the_same_answer() -> None:
+    one, near, other = (
+        {"embedding": base64.b64encode(np.array(vector, "<f4").tobytes()).decode()}
+        for vector in ([1.0, 0.0], [0.99999, 0.004], [0.8, 0.6])
+    )
+    assert same(one, near)
+    assert not same(one, other)
+
+
+def test_an_embedder_has_no_cells_to_leak() -> None:
+    assert set(judged(end={"running": 0, "waiting": 0})) == {
+        "resident memory", "nobody left behind", "outcomes", "answers"
+    }  # fmt: skip
+
+
 def test_a_wrong_answer_is_found_by_asking_again() -> None:
     piece = next(piece for piece in traffic(TEXT_KINDS, 256, seed=1) if piece.kind == "short")
     piece = replace(piece, request=piece.request | {"sampling": {"temperature": 0.0, "max_tokens": 16}})
-    differing, wrong = wrong_answers(STARTER, [(piece, {"text": "nothing like it"})], 1, 0.1)
+    subject = Subject("text", STARTER, N_CTX, TEXT_KINDS, 1.0, {})
+    differing, wrong = wrong_answers(subject, [(piece, {"text": "nothing like it"})], 1, 0.1)
     assert differing == 1 and len(wrong) == 1
 
 
