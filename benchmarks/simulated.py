@@ -14,12 +14,11 @@ import numpy.typing as npt
 
 from workers.engine.images import Image
 from workers.engine.llama.context import Batch, Context
-from workers.engine.loader import Runtime
-from workers.engine.memory import Memory
+from workers.engine.loader import Runtime, memory_over
 from workers.engine.model import EngineModel
 from workers.engine.prompt import Prompt, PromptBuilder
 from workers.engine.request import EngineRequest
-from workers.engine.shape import ContextShape, choose_kept_cells, choose_min_shared, plan_shape
+from workers.engine.shape import ContextShape, plan_shape
 
 Tokens = npt.NDArray[np.int32]
 
@@ -147,22 +146,12 @@ def simulated_runtime(
         favourite=usable[0],
         rows_per_token=rows_per_token,
     )
-    memory = Memory(
-        context,
-        settings.n_slots,
-        n_cells=shape.n_cells,
-        kept=kept,
-        kept_cells=choose_kept_cells(settings, kept, unified=True),
-        forks=forks,
-        unified=True,
-        min_shared=choose_min_shared(settings, unified=True),
-    )
     return replace(
         real,
         settings=settings,
         context=context,
         prompts=SimulatedPrompts(usable),
-        memory=memory,
+        memory=memory_over(context, settings, shape, kept, forks),
         capacity=settings.n_ctx,
         n_cells=shape.n_cells,
         unified=True,

@@ -102,16 +102,7 @@ def _load(settings: EngineModel, notebook: Notebook) -> Runtime:
         vocabulary=model.vocabulary,
         grammars=Grammars(model.vocabulary),
         prompts=prompts,
-        memory=Memory(
-            context,
-            settings.n_slots,
-            n_cells=shape.n_cells,
-            kept=kept,
-            kept_cells=choose_kept_cells(settings, kept, unified=unified),
-            forks=forks,
-            unified=unified,
-            min_shared=choose_min_shared(settings, unified=unified),
-        ),
+        memory=memory_over(context, settings, shape, kept, forks),
         projector=projector,
         capacity=capacity,
         n_cells=shape.n_cells,
@@ -123,6 +114,22 @@ def _load(settings: EngineModel, notebook: Notebook) -> Runtime:
         choice_rows=CHOICE_ROWS,
         info=sizes | identity(settings, header, model, notebook),
         close=close,
+    )
+
+
+def memory_over(
+    context: Context, settings: EngineModel, shape: ContextShape, kept: int, forks: int
+) -> Memory:
+    """The account of a context's cells and sequence ids; `kept` and `forks` as `plan_shape` gave them."""
+    return Memory(
+        context,
+        settings.n_slots,
+        n_cells=shape.n_cells,
+        kept=kept,
+        kept_cells=choose_kept_cells(settings, kept, unified=shape.unified),
+        forks=forks,
+        unified=shape.unified,
+        min_shared=choose_min_shared(settings, unified=shape.unified),
     )
 
 
