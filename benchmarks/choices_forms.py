@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from itertools import islice, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -19,11 +20,11 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from benchmarks.machine import this_machine
-from benchmarks.table import aligned, show
+from benchmarks.table import aligned, show, write_json
 from training.generate.text_cls import Labelled, requests
 from training.generate.verdict import CATEGORIES
 from training.generate.wording import Split
-from workers.calibration import Scores, calibrate
+from workers.calibration import Calibration, Scores, calibrate
 from workers.engine.environment import bound_spinning, choose_threads
 
 if TYPE_CHECKING:
@@ -72,22 +73,28 @@ def scores_of(
     return np.asarray(np.log(np.maximum(table, 1e-300)), np.float64)
 
 
-def measure(engine: Engine, rows: Sequence[Labelled]) -> list[list[str]]:
-    """One line for each wording and form."""
-    lines = []
+def measure(engine: Engine, rows: Sequence[Labelled]) -> dict[str, Calibration]:
+    """What is found for each wording and form."""
+    found = {}
     for (name, wording), prior, mean in product(WORDINGS.items(), (False, True), (False, True)):
         right = np.array([list(wording).index(row.label) for row in rows], np.int64)
-        found = calibrate(scores_of(engine, rows, list(wording.values()), prior, mean), right)
-        lines.append(
-            [
-                f"{name}, {'mean' if mean else 'sum'}{', prior' if prior else ''}",
-                f"{found.accuracy:.1%}",
-                f"{found.ece_before:.1%}",
-                f"{found.ece_after:.1%}",
-                f"{found.temperature:.2f}" + (" (bound)" if found.bounded else ""),
-            ]
-        )
-    return lines
+        scores = scores_of(engine, rows, list(wording.values()), prior, mean)
+        found[f"{name}, {'mean' if mean else 'sum'}{', prior' if prior else ''}"] = calibrate(scores, right)
+    return found
+
+
+def lines_of(found: Mapping[str, Calibration]) -> list[list[str]]:
+    """The table's lines."""
+    return [
+        [
+            name,
+            f"{one.accuracy:.1%}",
+            f"{one.ece_before:.1%}",
+            f"{one.ece_after:.1%}",
+            f"{one.temperature:.2f}" + (" (bound)" if one.bounded else ""),
+        ]
+        for name, one in found.items()
+    ]
 
 
 def main() -> None:
@@ -97,7 +104,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=600)
     parser.add_argument("--seed", type=int, default=4242)
     parser.add_argument("--threads", type=int, default=choose_threads())
+    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    machine, figures = this_machine(), {}
     # before the native library loads, which reads it then
     bound_spinning(os.environ)
     from workers.engine.engine import Engine
@@ -113,8 +122,11 @@ def main() -> None:
         rows = list(islice(requests(split, options.seed), options.rows))
         header = ["labels, score", "right", "error of confidence", "with temperature", "temperature"]
         title = f"{options.model.name}, {len(rows)} reports in the wordings of the {split} split"
-        show(title, this_machine(), aligned(header, measure(Engine(runtime), rows)))
+        found = measure(Engine(runtime), rows)
+        show(title, machine, aligned(header, lines_of(found)))
+        figures[split] = {name: asdict(one) for name, one in found.items()}
     runtime.close()
+    write_json(options.json, "choices_forms", machine, figures)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
     python -m benchmarks.embeddings --model bge.gguf
     python -m benchmarks.embeddings --wire              # a vector as base64 against a list of numbers
 
-Both run in one process in turn (A B A B …) with the same threads and texts; the ratio of the medians is the
+They run in one process in turn (A B … B A) with the same threads and texts; the ratio of the medians is the
 result. Queue, Redis and processes are left out: this is what packing itself gives.
 """
 
@@ -19,7 +19,9 @@ import statistics
 import struct
 import tempfile
 import time
+import timeit
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -28,7 +30,7 @@ import numpy.typing as npt
 
 from benchmarks.encoder_file import MINILM_L6, wordpieces, write_encoder
 from benchmarks.machine import this_machine
-from benchmarks.table import aligned, ratio, show, spread
+from benchmarks.table import aligned, ratio, show, spread, write_json
 from training.generate.defects import reports
 from workers.engine.environment import bound_spinning, choose_threads
 
@@ -92,28 +94,35 @@ def library(path: Path, threads: int, pooling: str | None) -> Run:
     return lambda texts: np.array([llama.embed(text, normalize=True) for text in texts], np.float32)
 
 
-def wire() -> str:
-    """What one vector of 768 numbers costs either way, encoding and reading."""
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """One form of a vector in JSON: bytes, and microseconds to write and to read it."""
+
+    form: str
+    size: int
+    write_us: float
+    read_us: float
+
+
+def wire() -> list[Wire]:
+    """What one vector of 768 numbers costs either way."""
     vector = np.random.default_rng(0).standard_normal(768).astype("<f4")
     as_list, as_text = json.dumps(vector.tolist()), json.dumps(base64.b64encode(vector.tobytes()).decode())
 
-    def microseconds(call: Callable[[], object]) -> str:
-        times = []
-        for _ in range(5):
-            began = time.perf_counter()
-            for _ in range(200):
-                call()
-            times.append((time.perf_counter() - began) / 200 * 1e6)
-        return f"{min(times):.0f}"
+    def microseconds(call: Callable[[], object]) -> float:
+        return min(timeit.repeat(call, number=200, repeat=5)) / 200 * 1e6
 
-    rows = [
-        ["list of numbers", str(len(as_list)), microseconds(lambda: json.dumps(vector.tolist())),
-         microseconds(lambda: json.loads(as_list))],
-        ["base64 of float32", str(len(as_text)),
-         microseconds(lambda: json.dumps(base64.b64encode(vector.tobytes()).decode())),
-         microseconds(lambda: list(struct.unpack("<768f", base64.b64decode(json.loads(as_text)))))],
+    return [
+        Wire(
+            "list of numbers", len(as_list), microseconds(lambda: json.dumps(vector.tolist())),
+            microseconds(lambda: json.loads(as_list)),
+        ),
+        Wire(
+            "base64 of float32", len(as_text),
+            microseconds(lambda: json.dumps(base64.b64encode(vector.tobytes()).decode())),
+            microseconds(lambda: list(struct.unpack("<768f", base64.b64decode(json.loads(as_text))))),
+        ),
     ]  # fmt: skip
-    return aligned(["a vector as", "bytes", "µs to write", "µs to read"], rows)
 
 
 def measure(runs: dict[str, Run], texts: list[str], rounds: int) -> tuple[dict[str, list[float]], float]:
@@ -122,8 +131,8 @@ def measure(runs: dict[str, Run], texts: list[str], rounds: int) -> tuple[dict[s
     first = next(iter(vectors.values()))
     least = min(float((found * first).sum(axis=1).min()) for found in vectors.values())
     rates: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
-        for name, run in runs.items():
+    for number in range(rounds):
+        for name, run in list(runs.items()) if number % 2 == 0 else reversed(runs.items()):
             began = time.perf_counter()
             run(texts)
             rates[name].append(len(texts) / (time.perf_counter() - began))
@@ -140,10 +149,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=choose_threads())
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--wire", action="store_true", help="measure the two forms of a vector instead")
+    parser.add_argument("--json", type=Path, help="write every measurement to this file")
     options = parser.parse_args()
     machine = this_machine()
     if options.wire:
-        show("One vector of 768 numbers in JSON", machine, wire())
+        costs = wire()
+        rows = [[one.form, str(one.size), f"{one.write_us:.0f}", f"{one.read_us:.0f}"] for one in costs]
+        table = aligned(["a vector as", "bytes", "µs to write", "µs to read"], rows)
+        show("One vector of 768 numbers in JSON", machine, table)
+        write_json(options.json, "embeddings_wire", machine, [asdict(one) for one in costs])
         return
     bound_spinning(os.environ)
     texts = english_reports(options.texts)
@@ -158,6 +172,7 @@ def main() -> None:
     title = f"{path.name}, {len(texts)} texts of {statistics.mean(map(len, texts)):.0f} characters, "
     title += f"{options.threads} threads, {options.rounds} rounds; least cosine between any two {least:.6f}"
     show(title, machine, aligned(["", "texts/s", "× Llama.embed"], rows))
+    write_json(options.json, "embeddings", machine, {"texts_per_s": rates, "least_cosine": least})
 
 
 if __name__ == "__main__":
