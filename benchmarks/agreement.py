@@ -57,7 +57,12 @@ def agreement(options: argparse.Namespace, program: Path, slots: int, count: int
         {"id": f"r{number}", "messages": chat, "sampling": sampling} for number, chat in enumerate(chats)
     ]
     with engine_child(
-        STARTER, slots=slots, n_ctx=N_CTX, threads=serving.threads, environ=serving.environ
+        STARTER,
+        slots=slots,
+        n_ctx=N_CTX,
+        threads=serving.threads,
+        n_gpu_layers=serving.n_gpu_layers,
+        environ=serving.environ,
     ) as engine:
         found = completions(engine, requests, slots)
     ours = [str(found[f"r{number}"]["text"]) for number in range(count)]
