@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from workers.engine.choices import LabelTrie
+from workers.engine.choices import Branches, LabelTrie, Path, Piece
 from workers.engine.distribution import distribution
 from workers.engine.memory import Memory
 from workers.engine.scoring import PathRunner
@@ -38,15 +38,29 @@ def brute_force(labels: tuple[tuple[int, ...], ...], with_end: bool) -> np.ndarr
     return weights / weights.sum()
 
 
-def run(trie: LabelTrie) -> None:
-    """Follow the paths as an engine without forks does: keep a stack of rows, rewind, go on."""
-    trie.score(0, row_after(()))
-    done: tuple[int, ...] = ()
-    for path in trie.paths():
-        done = done[: path.keep]
-        for token, node in zip(path.tokens, path.nodes, strict=True):
-            done += (token,)
-            trie.score(node, row_after(done))
+def run(trie: LabelTrie, rows: int = 1000, forks: int = 0) -> int:
+    """Follow the branches as an engine does, in a slot that is cut back in between and in forks of it;
+    returns the steps.
+    """
+    score(trie, 0, ())
+    branches, slot, steps = Branches(trie.paths()), (), 0
+    while branches:
+        assert branches.held == len(slot)
+        piece = branches.piece(rows, forks)
+        assert 0 < piece.n_rows <= rows and len(piece.others) <= forks
+        for path in (*piece.others, piece.own):
+            done = slot[: path.keep]
+            for token, node in zip(path.tokens, path.nodes, strict=True):
+                done += (token,)
+                score(trie, node, done)
+        branches.done(piece)
+        slot, steps = done[: branches.held], steps + 1
+    return steps
+
+
+def score(trie: LabelTrie, node: int, tokens: tuple[int, ...]) -> None:
+    row = row_after(tokens)
+    trie.score(node, row, float(np.log(np.exp(row.astype(np.float64)).sum())))
 
 
 @pytest.mark.parametrize(
@@ -58,9 +72,12 @@ def run(trie: LabelTrie) -> None:
         (tuple(itertools.product((2, 3), repeat=3)), False),
     ],
 )
-def test_probabilities_equal_brute_force(labels: tuple[tuple[int, ...], ...], with_end: bool) -> None:
+@pytest.mark.parametrize(("rows", "forks"), [(1000, 0), (1, 3), (3, 2), (1000, 2), (1000, 1000)])
+def test_probabilities_equal_brute_force(
+    labels: tuple[tuple[int, ...], ...], with_end: bool, rows: int, forks: int
+) -> None:
     trie = LabelTrie(labels, END)
-    run(trie)
+    run(trie, rows, forks)
     assert trie.scores_end is with_end
     probabilities = distribution(trie.log_scores())
     assert np.allclose(probabilities, brute_force(labels, with_end))
@@ -75,38 +92,40 @@ def test_labels_of_one_token_need_no_rows() -> None:
 def test_shared_beginnings_are_computed_once() -> None:
     trie = LabelTrie(((2, 3, 4), (2, 3, 5), (2, 6, 7)), END)
     assert sum(len(path.tokens) for path in trie.paths()) == 3
-    whole = trie.whole_paths(trie.paths())
-    assert [path.tokens for path in whole] == [(2, 3), (2, 6)]
-    assert all(path.keep == 0 for path in whole)
+    # in forks only what the slot does not hold yet
+    branches = Branches(trie.paths())
+    piece = branches.piece(10, 10)
+    assert [path.tokens for path in (piece.own, *piece.others)] == [(2, 3), (2, 6)]
+    branches.done(branches.piece(2, 10))
+    assert (branches.held, branches.piece(10, 10)) == (1, Piece(Path(1, (6,), (5,))))
 
 
-def test_whole_paths_reach_the_same_nodes() -> None:
-    labels = tuple(itertools.product((2, 3, 4), repeat=3))
-    trie = LabelTrie(labels, END)
-    nodes = {node for path in trie.paths() for node in path.nodes}
-    assert nodes == {node for path in trie.whole_paths(trie.paths()) for node in path.nodes}
+@pytest.mark.parametrize(
+    ("rows", "forks", "steps"), [(1000, 1000, 1), (1000, 8, 9), (64, 1000, 5), (64, 0, 81), (1, 8, 120)]
+)
+def test_a_step_runs_as_many_branches_as_rows_and_forks_allow(rows: int, forks: int, steps: int) -> None:
+    trie = LabelTrie(tuple(itertools.product((2, 3, 4), repeat=5)), END)
+    assert len(trie.paths()) == 81
+    assert run(trie, rows, forks) == steps
 
 
-def test_paths_are_found_once_a_request_and_whole_ones_only_where_they_fit(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    labels = tuple(itertools.product((2, 3, 4), repeat=4))
-    trie = LabelTrie(labels, END)
-    found = trie.paths()
-    memory = Memory(cast(Any, None), 1, n_cells=256, kept=0, kept_cells=0, forks=40, unified=True)
-    calls: list[str] = []
+def test_what_was_computed_is_forgotten_with_the_slot() -> None:
+    trie = LabelTrie(tuple(itertools.product((2, 3, 4), repeat=4)), END)
+    branches = Branches(trie.paths())
+    first = branches.piece(4, 0)
+    branches.done(first)
+    assert branches.held and branches.piece(4, 0) != first
+    branches.reset()
+    assert not branches.held and branches.piece(4, 0) == first
 
-    def counted(name: str) -> Any:
-        real = getattr(trie, name)
-        return lambda *given: calls.append(name) or real(*given)
 
-    for name in ("paths", "whole_paths"):
-        monkeypatch.setattr(trie, name, counted(name))
-    wide, narrow = Scoring((), trie, list(found)), Scoring((), trie, list(found))
-    for _ in range(3):
-        assert PathRunner(memory, 27 * 3).rows_wanted(wide) == 27 * 3
-        assert PathRunner(memory, 27 * 3 - 1).rows_wanted(narrow) == 3
-    assert calls == ["whole_paths"]
+def test_each_of_many_has_a_branch_before_one_has_two() -> None:
+    memory = Memory(cast(Any, None), 4, n_cells=256, kept=0, kept_cells=0, forks=8, unified=True)
+    pairs = LabelTrie(tuple((first, 9) for first in range(2, 8)), END)
+    those = [Scoring((), pairs, Branches(pairs.paths())) for _ in range(3)]
+    assert PathRunner(memory, 64).allot(those) == [6, 4, 1]
+    assert PathRunner(memory, 5).allot(those) == [3, 1, 1]
+    assert PathRunner(memory, 2).allot(those) == [1, 1, 0]
 
 
 @pytest.mark.parametrize("labels", [((2,), (2,)), ((), (2,))])

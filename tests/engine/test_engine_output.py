@@ -196,8 +196,7 @@ def test_labels_of_several_tokens_take_two_steps_where_forks_are_free(
     yard.submit("busy", messages=user("which defect?"), output=output)
     busy = yard.run()["busy"]
     assert busy["choice_probabilities"] == pytest.approx(free["choice_probabilities"], abs=0.02)
-    # separate memories make forks of free slots: there is none, so one branch follows the other
-    assert busy["timings"]["steps"] == (2 if unified else 4)
+    assert busy["timings"]["steps"] == 2
     assert yard.engine._memory.free_slots == 4
 
 

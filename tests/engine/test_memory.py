@@ -88,13 +88,25 @@ def test_a_free_slot_of_separate_memories_still_holds_what_the_next_one_may_begi
     assert cells.calls[1:] == [("remove", 0, 0)]
 
 
-def test_a_slot_used_as_a_fork_holds_nothing_any_more() -> None:
-    cells = Calls()
-    memory = Memory(cells, 2, n_cells=200, kept=1, kept_cells=100, forks=0, unified=False)
-    memory.take_slot(LONG)
-    memory.release_slot(memory.take_slot(LONG)[0], LONG[:40])
-    cells.calls.clear()
-    assert memory.fork(0, 10) == 1
-    assert cells.calls[0] == ("remove", 1, 0)
-    memory.drop_forks()
-    assert memory.take_slot(LONG) == (1, 0)
+def test_forks_have_ids_of_their_own() -> None:
+    for unified in (True, False):
+        cells = Calls()
+        memory = Memory(cells, 2, n_cells=200, kept=1, kept_cells=100, forks=2, unified=unified)
+        memory.take_slot(LONG)
+        memory.take_slot(LONG)
+        assert (memory.fork(0, 10), memory.fork(1, 12), memory.free_forks) == (3, 4, 0)
+        memory.drop_forks()
+        assert (memory.free_forks, memory.free_slots) == (2, 0)
+        assert cells.calls[-2:] == [("remove", 3, 0), ("remove", 4, 0)]
+
+
+def test_what_a_slot_holds_behind_its_own_tokens_is_counted_until_it_is_rewound_or_left() -> None:
+    memory, cells = kept(unified=True)
+    memory.rewind(0, 47)  # seven tokens of labels
+    assert cells.calls[-1] == ("remove", 0, 47)
+    assert (memory.cells_used, memory.shortage(153), memory.shortage(154)) == (47, 0, 1)
+    memory.rewind(0, 40)
+    assert memory.cells_used == 40
+    memory.rewind(0, 45)
+    memory.release_slot(0, LONG[:40])
+    assert memory.cells_used == 30

@@ -31,6 +31,90 @@ class Path:
         """What is left of the path when its first `count` tokens are computed."""
         return Path(self.keep + count, self.tokens[count:], self.nodes[count:])
 
+    def first(self, count: int) -> Path:
+        """The path's first `count` tokens."""
+        return Path(self.keep, self.tokens[:count], self.nodes[:count])
+
+    def then(self, path: Path) -> Path:
+        """A whole branch from the prompt's end: what `path` shares with this whole one, and its own rows."""
+        return Path(0, self.tokens[: path.keep] + path.tokens, self.nodes[: path.keep] + path.nodes)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one step computes of some branches: `own` in the slot itself, each of `others` in a fork of it."""
+
+    own: Path
+    others: tuple[Path, ...] = ()
+
+    @property
+    def n_rows(self) -> int:
+        """All rows together."""
+        return len(self.own.tokens) + sum(len(path.tokens) for path in self.others)
+
+
+class Branches:
+    """The branches of a tree that are still to compute, and what of them the slot holds behind the prompt.
+
+    A piece is one branch, or the beginning of a long one, in the slot, and as many whole ones beside it as
+    rows and forks allow. Behind it the slot goes back to what the next branch shares with its own.
+    """
+
+    def __init__(self, paths: list[Path]) -> None:
+        """`paths` in depth-first order, as `LabelTrie.paths` finds them."""
+        self._paths = paths
+        self.reset()
+
+    def reset(self) -> None:
+        """The slot holds nothing of them any more: all are to be computed again."""
+        self._at = 0
+        self._held = Path(0, (), ())
+        # the next branch, whose `keep` tokens are all that the slot holds
+        self._next = self._paths[0] if self._paths else self._held
+
+    def __bool__(self) -> bool:
+        """Whether any are left."""
+        return self._at < len(self._paths)
+
+    @property
+    def held(self) -> int:
+        """How many tokens of labels the slot holds, for the next branch."""
+        return self._next.keep
+
+    def piece(self, rows: int, forks: int) -> Piece:
+        """The next piece, of at most `rows` rows (at least 1) and `forks` forks. Some must be left."""
+        own = self._next.first(rows)
+        if len(own.tokens) < len(self._next.tokens):
+            return Piece(own)
+        rows -= len(own.tokens)
+        line, shared = self._held.then(own), own.keep
+        others: list[Path] = []
+        for path in self._paths[self._at + 1 : self._at + 1 + forks]:
+            shared = min(shared, path.keep)
+            if path.keep + len(path.tokens) - shared > rows:
+                break
+            line = line.then(path)
+            others.append(line.after(shared))
+            rows -= len(line.tokens) - shared
+        return Piece(own, tuple(others))
+
+    def done(self, piece: Piece) -> None:
+        """A piece is computed, and the slot cut back to `held` tokens of labels."""
+        line = self._held = self._held.then(piece.own)
+        if len(piece.own.tokens) < len(self._next.tokens):
+            self._next = self._next.after(len(piece.own.tokens))
+            return
+        beside = self._paths[self._at + 1 : self._at + 1 + len(piece.others)]
+        self._at += 1 + len(beside)
+        if not self:
+            return
+        for path in beside:
+            line = line.then(path)
+        path = self._paths[self._at]
+        keep = min(each.keep for each in (path, *beside))
+        self._next = line.then(path).after(keep)
+        self._held = self._held.first(keep)
+
 
 class LabelTrie:
     """The labels' tokens as a tree; node 0 is the prompt's end."""
@@ -84,24 +168,14 @@ class LabelTrie:
         """The children whose own logits are needed, each with its token."""
         return [(token, child) for token, child in self._children[node].items() if self._needs_logits(child)]
 
-    @staticmethod
-    def whole_paths(paths: list[Path]) -> list[Path]:
-        """All of `paths`, each from the prompt's end: more rows, but none depends on another one."""
-        whole: list[Path] = []
-        for path in paths:
-            before = whole[-1] if whole else Path(0, (), ())
-            tokens = before.tokens[: path.keep] + path.tokens
-            whole.append(Path(0, tokens, before.nodes[: path.keep] + path.nodes))
-        return whole
-
     def n_tokens(self, label: int) -> int:
         """How many tokens a label has."""
         return len(self._labels[label])
 
-    def score(self, node: int, row: Logits) -> None:
-        """Take the logits [vocabulary] after `node` and score its children, and ending there."""
-        peak = float(row.max())
-        normaliser = peak + float(np.log(np.exp(row - peak).sum(dtype=np.float64)))
+    def score(self, node: int, row: Logits, normaliser: float) -> None:
+        """Take the logits [vocabulary] after `node`, whose log Σ exp is `normaliser`, and score its children,
+        and ending there.
+        """
         for token, child in self._children[node].items():
             self._log_probability[child] = float(row[token]) - normaliser
         if self.scores_end:

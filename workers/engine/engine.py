@@ -32,7 +32,7 @@ from workers.engine.plan import Burst, Joining, Plan, plan_step
 from workers.engine.priors import Priors
 from workers.engine.running import Running
 from workers.engine.scoring import PathRunner
-from workers.engine.sequence import Sequence
+from workers.engine.sequence import Scoring, Sequence
 from workers.engine.waiting_line import WaitingLine
 
 Event = dict[str, Any]
@@ -184,6 +184,7 @@ class Engine:
 
     def _demand(self) -> Demand:
         demand = Demand([], [], [], self._runtime.budget)
+        scoring: list[tuple[Sequence, Scoring]] = []
         for one in self._alone() or self._running:
             if one.follows is not None:
                 continue
@@ -197,7 +198,12 @@ class Engine:
                 joining = Joining(one.slot, one.request.priority, one.order, rows, one.passed)
                 demand.joining.append((one, joining))
             elif one.scoring is not None:
-                demand.bursts.append((one, Burst(one.slot, self._paths.rows_wanted(one.scoring))))
+                scoring.append((one, one.scoring))
+        scoring.sort(key=lambda each: not each[0].interactive)
+        rows_of = self._paths.allot([each for _, each in scoring])
+        demand.bursts.extend(
+            (one, Burst(one.slot, rows)) for (one, _), rows in zip(scoring, rows_of, strict=True) if rows
+        )
         return demand
 
     def _alone(self) -> list[Sequence]:
@@ -292,7 +298,10 @@ class Engine:
             return
         for row, sequence_id in zip(read_rows(self._runtime.context, ids), ids, strict=True):
             if self._paths.takes(sequence_id):
-                self._paths.score(sequence_id, row.logits)
+                owner = self._running.get(self._paths.slot(sequence_id))
+                # one that failed at an earlier row of this step has left
+                if owner is not None:
+                    self._guarded(owner, lambda _, *given: self._paths.score(*given), sequence_id, row)
                 continue
             one = self._running[sequence_id]
             one.suspect = False
@@ -314,9 +323,9 @@ class Engine:
         if one.marks.first_token is None:
             one.marks.first_token = self._clock()
         if one.scoring is not None:
-            one.scoring.trie.score(0, row.logits)
+            one.scoring.trie.score(0, row.logits, row.normaliser)
             # labels that all have one token are done with the prompt's own logits
-            if not one.scoring.paths:
+            if not one.scoring.branches:
                 self._conclude(one)
             return
         at = one.draw(row.logits, row.best, row.normaliser)
@@ -376,6 +385,7 @@ class Engine:
         self._deadlines.drop(one.request.id)
         if one.slot >= 0:
             self._running.remove(one)
+            self._paths.leave(one.slot)
             self._memory.release_slot(one.slot, one.known(one.computed))
 
 

@@ -84,6 +84,6 @@ class Forward:
         for burst in plan.bursts:
             one = self._running[burst.slot]
             if one.scoring is not None and not burst.of_image:
-                self._paths.write(burst.slot, len(one.prompt), one.scoring, writer)
+                self._paths.write(burst.slot, len(one.prompt), one.scoring, burst.rows, writer)
         if (not self._runtime.unified and plan.chunks) or plan.bursts:
             writer.sort_by_sequence()

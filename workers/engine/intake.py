@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from workers.engine.choices import LabelTrie
+from workers.engine.choices import Branches, LabelTrie
 from workers.engine.constraint import Constraint
 from workers.engine.content_free import Form, content_free_request
 from workers.engine.errors import CHOICES_INVALID, OUTPUT_NOT_SUPPORTED, PROMPT_TOO_LONG, EngineError
@@ -123,7 +123,7 @@ class Intake:
                 field="output.choices",
                 remedy="use shorter labels, a grammar, or a transformer model",
             )
-        return Scoring(labels, trie, paths)
+        return Scoring(labels, trie, Branches(paths))
 
 
 def _kind(request: EngineRequest) -> int:

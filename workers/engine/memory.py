@@ -1,6 +1,6 @@
 """What the context's memory holds: slots, kept beginnings, forks for choices, and every cell accounted for.
 
-    ids  0 ......... n_slots-1 | kept beginnings | forks (unified memory only; else free slots serve)
+    ids  0 ......... n_slots-1 | kept beginnings | forks
 
 In a unified memory all ids share one pool of cells, and a beginning is shared without a copy. Separate
 memories have cells of their own for each id and are copied whole; there a slot never runs out and `shortage`
@@ -244,17 +244,15 @@ class Memory:
 
     @property
     def free_forks(self) -> int:
-        """How many forks can be made. Separate memories make them of free slots."""
-        return len(self._free_forks if self._unified else self._free_slots)
+        """How many forks can be made."""
+        return len(self._free_forks)
 
     def fork(self, slot: int, length: int) -> int:
         """A second sequence that begins with a slot's first `length` positions; returns its id. It lasts
         until `drop_forks`. Raises IndexError where no fork is free.
         """
-        target = heapq.heappop(self._free_forks if self._unified else self._free_slots)
+        target = heapq.heappop(self._free_forks)
         self._forked.append(target)
-        if self._left.pop(target, None) is not None:
-            self._cells.remove(target)
         self._copy(slot, target, length)
         return target
 
@@ -262,12 +260,13 @@ class Memory:
         """Forget every fork."""
         for target in self._forked:
             self._cells.remove(target)
-            heapq.heappush(self._free_forks if self._unified else self._free_slots, target)
+            heapq.heappush(self._free_forks, target)
         self._forked.clear()
 
     def rewind(self, slot: int, length: int) -> None:
-        """Forget a slot's positions from `length` on, which were not counted by `computed`."""
+        """Forget a slot's positions from `length` on. What is left is counted, `computed` or not."""
         self._cells.remove(slot, length)
+        self._own[slot] = length - self._shared[slot]
 
     def clear(self) -> None:
         """Nothing is in memory any more: the context is a new one. No slot is taken."""

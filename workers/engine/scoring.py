@@ -1,28 +1,29 @@
-"""Runs the labels of choices through the model: all in one step where there are forks, else one branch at a
-time.
+"""Runs the labels of choices through the model: in one step where rows and forks suffice, else in several.
 
-The first branch runs in the slot itself, every other one in a fork of it. Where the forks are taken, or the
-labels many or long, the branches follow each other in the slot, which is rewound in between. It knows rows
-and ids, not requests.
+Of each job one branch runs in the slot itself and others in forks of it, as many as there are; the next step
+goes on behind them. It knows rows and ids, not requests.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from workers.engine.choices import Logits, Path
+from workers.engine.choices import Path, Piece
+from workers.engine.errors import DECODE_FAILED, EngineError
 from workers.engine.memory import Memory
+from workers.engine.output_rows import OutputRow
 from workers.engine.rows import RowWriter
 from workers.engine.sequence import Scoring
 
 
-@dataclass(slots=True)
-class _Run:
-    """Rows of one id in the current step: the nodes whose logits are still to come."""
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What the current step has of one slot's labels."""
 
-    slot: int
     scoring: Scoring
-    nodes: list[int]
+    n_prompt: int
+    piece: Piece
 
 
 class PathRunner:
@@ -31,67 +32,75 @@ class PathRunner:
     def __init__(self, memory: Memory, outputs: int) -> None:
         self._memory = memory
         self._outputs = max(1, outputs)
-        self._runs: dict[int, _Run] = {}
-        self._taken: dict[int, int] = {}
+        self._parts: dict[int, _Part] = {}
+        self._nodes: dict[int, tuple[int, Iterator[int]]] = {}
+        """The slot behind each id with rows in the step, and the nodes whose logits are still to come."""
 
-    def rows_wanted(self, scoring: Scoring) -> int:
-        """Rows that the next piece of a choices request needs."""
-        return sum(len(path.tokens) for path in self._next_paths(scoring))
+    def allot(self, those: Sequence[Scoring]) -> list[int]:
+        """How many rows each of `those` has in the next step: one branch each while there are rows, so that
+        many labels of one hold up nobody; then more branches, in this order, while there are rows and forks.
+        """
+        rows, forks = self._outputs, self._memory.free_forks
+        allotted: list[int] = []
+        for scoring in those:
+            own = scoring.branches.piece(rows, 0).n_rows if rows else 0
+            allotted.append(own)
+            rows -= own
+        for at, scoring in enumerate(those):
+            if not allotted[at] or not rows or not forks:
+                continue
+            piece = scoring.branches.piece(allotted[at] + rows, forks)
+            rows -= piece.n_rows - allotted[at]
+            forks -= len(piece.others)
+            allotted[at] = piece.n_rows
+        return allotted
 
-    def _next_paths(self, scoring: Scoring) -> list[Path]:
-        if scoring.whole is None:
-            scoring.whole = self._whole(scoring)
-        untouched = len(scoring.paths) == scoring.n_paths
-        if scoring.whole and untouched and len(scoring.whole) - 1 <= self._memory.free_forks:
-            return scoring.whole
-        first = scoring.paths[0]
-        return [Path(first.keep, first.tokens[: self._outputs], first.nodes[: self._outputs])]
+    def write(self, slot: int, n_prompt: int, scoring: Scoring, rows: int, writer: RowWriter) -> None:
+        """Add the next piece, of so many rows as `allot` has said."""
+        piece = scoring.branches.piece(rows, self._memory.free_forks)
+        self._parts[slot] = _Part(scoring, n_prompt, piece)
+        self._add(slot, slot, piece.own, n_prompt, writer)
+        for path in piece.others:
+            self._add(self._memory.fork(slot, n_prompt + path.keep), slot, path, n_prompt, writer)
 
-    def _whole(self, scoring: Scoring) -> list[Path]:
-        # forks only where everything fits at once: a split fork would have to survive the step
-        rows = sum(path.keep + len(path.tokens) for path in scoring.paths)
-        if rows > self._outputs:
-            return []
-        return scoring.trie.whole_paths(scoring.paths)
-
-    def write(self, slot: int, n_prompt: int, scoring: Scoring, writer: RowWriter) -> None:
-        """Add the next piece's rows."""
-        own, *others = self._next_paths(scoring)
-        for path in others:
-            self._add(self._memory.fork(slot, n_prompt), slot, scoring, path, n_prompt, writer)
-        self._memory.rewind(slot, n_prompt + own.keep)
-        self._add(slot, slot, scoring, own, n_prompt, writer)
-        if others:
-            self._taken[slot] = scoring.n_paths
-        else:
-            self._taken[slot] = 0 if len(own.tokens) < len(scoring.paths[0].tokens) else 1
-
-    def _add(
-        self, target: int, slot: int, scoring: Scoring, path: Path, n_prompt: int, writer: RowWriter
-    ) -> None:
+    def _add(self, target: int, slot: int, path: Path, n_prompt: int, writer: RowWriter) -> None:
         writer.add_run(target, path.tokens, n_prompt + path.keep, outputs="all")
-        self._runs[target] = _Run(slot, scoring, list(path.nodes))
+        self._nodes[target] = slot, iter(path.nodes)
 
     def takes(self, sequence_id: int) -> bool:
         """Whether a row of logits of this id belongs to choices of the current step."""
-        return sequence_id in self._runs
+        return sequence_id in self._nodes
 
-    def score(self, sequence_id: int, row: Logits) -> None:
-        """Take one row of logits; the rows of an id come in the order of their positions."""
-        run = self._runs[sequence_id]
-        run.scoring.trie.score(run.nodes.pop(0), row)
+    def slot(self, sequence_id: int) -> int:
+        """The slot behind an id that `takes` is true for."""
+        return self._nodes[sequence_id][0]
+
+    def score(self, sequence_id: int, row: OutputRow) -> None:
+        """Take one row of logits; the rows of an id come in the order of their positions. Raises EngineError
+        for a row that is not whole.
+        """
+        slot, nodes = self._nodes[sequence_id]
+        if row.tokens is not None:
+            raise EngineError(
+                DECODE_FAILED,
+                "the logits of a label are only those of its candidates",
+                remedy="set in_graph_sampling to false in the model catalogue",
+            )
+        self._parts[slot].scoring.trie.score(next(nodes), row.logits, row.normaliser)
+
+    def leave(self, slot: int) -> None:
+        """The sequence in a slot ended; what the step may still bring of it is nobody's."""
+        self._parts.pop(slot, None)
 
     def finish_step(self) -> list[int]:
         """End the step; returns the slots whose labels are all scored."""
         done: list[int] = []
-        by_slot = {run.slot: run.scoring for run in self._runs.values()}
-        for slot, scoring in by_slot.items():
-            taken = self._taken[slot]
-            if taken:
-                del scoring.paths[:taken]
+        for slot, part in self._parts.items():
+            branches = part.scoring.branches
+            branches.done(part.piece)
+            if branches:
+                self._memory.rewind(slot, part.n_prompt + branches.held)
             else:
-                scoring.paths[0] = scoring.paths[0].after(self._outputs)
-            if not scoring.paths:
                 done.append(slot)
         self.abandon()
         return done
@@ -99,5 +108,5 @@ class PathRunner:
     def abandon(self) -> None:
         """Forget the current step's rows, after it ended or failed."""
         self._memory.drop_forks()
-        self._runs.clear()
-        self._taken.clear()
+        self._parts.clear()
+        self._nodes.clear()

@@ -8,13 +8,13 @@ sequences, the batch or the clock.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from workers.engine.choices import LabelTrie, Path
+from workers.engine.choices import Branches, LabelTrie
 from workers.engine.completion import Confidence, TokenLogprob
 from workers.engine.confidence import Evidence, margin_of
 from workers.engine.constraint import Constraint
@@ -60,21 +60,13 @@ class Marks:
 
 @dataclass(slots=True)
 class Scoring:
-    """The state of a choices request: the labels' tree and the paths still to compute.
-
-    `whole` are all paths from the prompt's end, for forks; none while unknown or where they do not fit.
-    """
+    """The state of a choices request: the labels' tree, and its branches that are still to compute."""
 
     labels: tuple[str, ...]
     trie: LabelTrie
-    paths: list[Path] = field(default_factory=list)
-    whole: list[Path] | None = None
+    branches: Branches
     prior: npt.NDArray[np.float64] | None = None
     """What the labels score without content, where the request asks for it."""
-    n_paths: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.n_paths = len(self.paths)
 
 
 class Sequence:
@@ -236,6 +228,8 @@ class Sequence:
     def leave_slot(self) -> None:
         """Nothing of it is in memory any more."""
         self.slot, self.computed, self.keep_at, self.follows = -1, 0, 0, None
+        if self.scoring is not None:
+            self.scoring.branches.reset()
 
     def begin(self) -> str | None:
         """Get ready to draw, behind what the grammar forces at the start; returns the finish reason when

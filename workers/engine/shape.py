@@ -17,7 +17,9 @@ MIN_SHARED: Final = 8
 KEPT_UNIFIED: Final = 32
 KEPT_SEPARATE: Final = 4
 """Sequence ids for kept beginnings: in one pool, and in separate memories, where each has its own cells."""
-_FORKS: Final = 32
+FORKS_UNIFIED: Final = 32
+FORKS_SEPARATE: Final = 8
+"""Fewer than in a unified memory: each has all the cells of a slot, and is copied whole."""
 _SMALL_MODEL_BYTES: Final = 256 * 1024 * 1024
 
 
@@ -75,9 +77,10 @@ def plan_shape(
     settings: EngineModel, n_threads: int, *, unified: bool, shares: bool
 ) -> tuple[ContextShape, int, int]:
     """The context's sizes, and how many sequence ids are for kept beginnings and for forks."""
-    kept = 0 if not shares else KEPT_UNIFIED if unified else KEPT_SEPARATE
-    kept = min(kept, MAX_SEQUENCES - settings.n_slots)
-    forks = min(_FORKS, MAX_SEQUENCES - settings.n_slots - kept) if unified else 0
+    ids = MAX_SEQUENCES - settings.n_slots
+    # with very many slots both have some: labels without a fork take a step each
+    forks = min(FORKS_UNIFIED if unified else FORKS_SEPARATE, ids // 2)
+    kept = min(KEPT_UNIFIED if unified else KEPT_SEPARATE, ids - forks) if shares else 0
     # a step carries at least one row of every slot, and rows for choices beside its budget
     n_batch = max(settings.n_batch, settings.n_slots) + CHOICE_ROWS
     n_sequences = settings.n_slots + kept + forks
