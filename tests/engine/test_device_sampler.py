@@ -135,3 +135,18 @@ def test_by_itself_it_is_used_on_a_gpu_with_the_output_layer_alone() -> None:
     assert not choose_in_graph(EngineModel("a", "b"), on_gpu=False)
     assert choose_in_graph(EngineModel("a", "b", in_graph_sampling=True), on_gpu=False)
     assert not choose_in_graph(EngineModel("a", "b", in_graph_sampling=False), on_gpu=True)
+
+
+def test_views_on_the_buffers_are_made_once(
+    load_tiny: Callable[..., Runtime], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = load_tiny(in_graph_sampling=True)
+    first = shortlists(runtime, [0, 1, 2])
+    made: list[Any] = []
+    real = np.ctypeslib.as_array
+    monkeypatch.setattr(np.ctypeslib, "as_array", lambda *given: made.append(given) or real(*given))
+    for sequences in ([0, 1, 2], [1, 2], [2]):
+        runtime.context.clear()
+        again = shortlists(runtime, sequences)
+        assert [one.tokens.tolist() for one in again] == [first[at].tokens.tolist() for at in sequences]
+    assert not made

@@ -56,6 +56,8 @@ class DeviceSampler:
         self._n_vocab = n_vocab
         self._chains: dict[int, Any] = {}
         self._configs: Any = None
+        self._views: dict[str, tuple[int, npt.NDArray[Any]]] = {}
+        """What was read last: where the C buffer begins, and its rows."""
 
     def configure(self, params: Any) -> None:
         """Put the samplers into the parameters of a context that is about to be made. A chain belongs to one
@@ -103,13 +105,13 @@ class DeviceSampler:
         if first is None:
             return [None] * len(counts)
         getters = (
-            (c.llama_get_sampled_candidates_ith, ctypes.c_int32),
-            (c.llama_get_sampled_logits_ith, ctypes.c_float),
-            (c.llama_get_sampled_probs_ith, ctypes.c_float),
+            ("tokens", c.llama_get_sampled_candidates_ith, ctypes.c_int32),
+            ("logits", c.llama_get_sampled_logits_ith, ctypes.c_float),
+            ("probabilities", c.llama_get_sampled_probs_ith, ctypes.c_float),
         )
         tokens, logits, probabilities = (
-            self._rows(getter(context, first - len(counts)), kind, first, len(counts))
-            for getter, kind in getters
+            self._rows(name, getter(context, first - len(counts)), kind, first, len(counts))
+            for name, getter, kind in getters
         )
         return [
             _shortlist(tokens[row, :count], logits[row, :count], probabilities[row, :count])
@@ -118,19 +120,24 @@ class DeviceSampler:
             for row, count in enumerate(counts)
         ]
 
-    def _rows(self, pointer: Any, kind: Any, first: int, n_rows: int) -> npt.NDArray[Any]:
-        """All rows [n_rows, n_vocab] of the C buffer whose row `first` is at `pointer`."""
+    def _rows(self, name: str, pointer: Any, kind: Any, first: int, n_rows: int) -> npt.NDArray[Any]:
+        """All rows [n_rows, n_vocab] of the C buffer `name` whose row `first` is at `pointer`."""
         address = ctypes.cast(pointer, ctypes.c_void_p).value or 0
         start = address - first * self._n_vocab * ctypes.sizeof(kind)
-        return np.ctypeslib.as_array((kind * (n_rows * self._n_vocab)).from_address(start)).reshape(
-            n_rows, -1
-        )
+        known, view = self._views.get(name, (0, None))
+        if view is None or start != known or n_rows > len(view):
+            # building a view costs more than slicing one
+            array = (kind * (n_rows * self._n_vocab)).from_address(start)
+            view = np.ctypeslib.as_array(array).reshape(n_rows, self._n_vocab)
+            self._views[name] = start, view
+        return view[:n_rows]
 
     def free(self) -> None:
         """Free the samplers; their context must be gone."""
         for chain in self._chains.values():
             self._free(chain)
         self._chains = {}
+        self._views = {}
 
     @staticmethod
     def _free(chain: Any) -> None:
