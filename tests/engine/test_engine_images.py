@@ -301,3 +301,20 @@ def test_a_prior_is_learned_with_the_pictures_of_the_examples(
     yard.run()
     assert sum(yard.done["a"]["choice_probabilities"].values()) == pytest.approx(1.0)
     assert yard.engine.stats()["image_encodes"] == 2
+
+
+def test_a_decode_of_images_is_over_when_it_returns(
+    make_seeing: Make, vision: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # on a GPU llama_decode returns while the work goes on, and a step's time is learned from
+    calls: list[str] = []
+    for name in ("llama_decode", "llama_synchronize"):
+        real = getattr(c, name)
+        monkeypatch.setattr(c, name, lambda *given, of=name, call=real: calls.append(of) or call(*given))
+    yard = make_seeing()
+    calls.clear()
+    yard.submit("image", **vision.look(yard.show(vision.picture(1)), "?"), sampling={"max_tokens": 4})
+    yard.run()
+    decodes = [at for at, name in enumerate(calls) if name == "llama_decode"]
+    assert len(decodes) >= 5
+    assert all(calls[at + 1] == "llama_synchronize" for at in decodes)

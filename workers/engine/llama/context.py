@@ -128,10 +128,7 @@ class Context:
         """
         if not 1 <= n_rows <= self.batch.capacity:
             raise ValueError(f"{n_rows} rows do not fit a batch of {self.batch.capacity}")
-        code = int(c.llama_decode(self._pointer, self.batch.struct(n_rows)))
-        # a GPU may still be at it: who measures a decode measures all of it
-        c.llama_synchronize(self._pointer)
-        return code
+        return self._run(self.batch, n_rows)
 
     def decode_embeddings(self, batch: EmbeddingBatch, n_rows: int, *, causal: bool) -> int:
         """Run the first `n_rows` rows of embeddings, with the codes of `decode`.
@@ -142,12 +139,18 @@ class Context:
         if not 1 <= n_rows <= (batch.capacity if causal else min(batch.capacity, self.n_ubatch)):
             raise ValueError(f"{n_rows} rows of embeddings do not fit one decode")
         if causal:
-            return int(c.llama_decode(self._pointer, batch.struct(n_rows)))
+            return self._run(batch, n_rows)
         c.llama_set_causal_attn(self._pointer, False)
         try:
-            return int(c.llama_decode(self._pointer, batch.struct(n_rows)))
+            return self._run(batch, n_rows)
         finally:
             c.llama_set_causal_attn(self._pointer, True)
+
+    def _run(self, batch: Batch, n_rows: int) -> int:
+        code = int(c.llama_decode(self._pointer, batch.struct(n_rows)))
+        # a GPU may still be at it: who measures a decode measures all of it
+        c.llama_synchronize(self._pointer)
+        return code
 
     def last_errors(self) -> str:
         """What llama.cpp said about the last failures."""
