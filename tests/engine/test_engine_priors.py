@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from workers.engine.content_free import CONTENT_FREE, form_of
+from workers.engine.errors import EngineError
 from workers.engine.intake import Intake
 from workers.engine.priors import Priors
 from workers.engine.request import EngineRequest
@@ -160,3 +161,17 @@ def test_priors_least_recently_used_are_forgotten(yard: Any) -> None:
         False,
     ]
     assert made == ["a", "b", "c", "b"]
+
+
+def test_a_prior_fails_nobody_while_another_job_still_learns_it(
+    make_yard: Callable[..., Any],
+) -> None:
+    yard = make_yard(n_slots=2)
+    engine = yard.engine
+    yard.submit("batch", messages=chat("a"), output=PRIOR, priority=6)
+    yard.submit("urgent", messages=chat("b"), output=PRIOR, priority=0)
+    learners = [name for name in engine._known if name.startswith("\0")]
+    assert len(learners) == 2
+    engine._fail(engine._known[learners[0]], EngineError("decode_failed", "broken"))
+    assert set(yard.run()) == {"batch", "urgent"}
+    assert not yard.failed

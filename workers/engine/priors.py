@@ -6,7 +6,7 @@ same. It knows forms and sequences, not how they are run.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import Final
 
@@ -28,6 +28,8 @@ class Priors:
         self._remembered = remembered
         self._known: OrderedDict[Form, Scores] = OrderedDict()
         self._waiting: dict[Form, list[Sequence]] = {}
+        self._learners: Counter[Form] = Counter()
+        """How many content-free jobs of a form are under way."""
 
     def arrive(self, one: Sequence, make: Callable[[Form, Sequence], Sequence]) -> list[Sequence]:
         """Who may go on: the job itself when it needs no prior or its prior is known; else the content-free
@@ -45,12 +47,14 @@ class Priors:
         under_way = min((other.request.priority for other in waiting), default=None)
         learns = under_way is None or one.request.priority < under_way
         found = [make(form, one)] if learns else []
+        self._learners[form] += learns
         self._waiting[form] = [*waiting, one]
         return found
 
     def learn(self, form: Form, scores: Scores) -> list[Sequence]:
         """A content-free job is done; returns those who waited for it, their priors set."""
         self._known[form] = scores
+        self._over(form)
         while len(self._known) > self._remembered:
             self._known.popitem(last=False)
         waited = self._waiting.pop(form, [])
@@ -60,5 +64,11 @@ class Priors:
         return waited
 
     def give_up(self, form: Form) -> list[Sequence]:
-        """A content-free job failed; returns those who waited for it."""
-        return self._waiting.pop(form, [])
+        """A content-free job failed; returns those who waited for it and now for nothing."""
+        self._over(form)
+        return [] if form in self._learners else self._waiting.pop(form, [])
+
+    def _over(self, form: Form) -> None:
+        self._learners[form] -= 1
+        if not self._learners[form]:
+            del self._learners[form]
