@@ -304,3 +304,40 @@ def test_a_generating_model_names_what_an_embedding_needs(yard: Any) -> None:
     yard.submit("a", prompt="hello", output={"type": "embedding"})
     assert yard.failed["a"]["code"] == "output_not_supported"
     assert "embedding: true" in yard.failed["a"]["remedy"]
+
+
+def test_of_a_text_that_cannot_fit_only_the_beginning_is_tokenised(
+    open_vectors: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = open_vectors()
+    vocabulary, lengths = vectors.runtime.vocabulary, []
+    real = vocabulary.tokenise
+
+    def tokenise(text: str, **options: Any) -> Any:
+        lengths.append(len(text))
+        return real(text, **options)
+
+    monkeypatch.setattr(vocabulary, "tokenise", tokenise)
+    vectors.submit("long", "solder bridge " * 100_000)
+    assert vectors.failed["long"]["code"] == "prompt_too_long"
+    assert "at least" in vectors.failed["long"]["message"]
+    assert max(lengths) <= 2_000
+    # few tokens of many bytes fit: spaces cost nothing, and what is no word is one token however long
+    for text in ("solder" + " " * 100_000 + "bridge", "\u4e00" * 5_000 + " bridge"):
+        vectors.submit(text[:2], text)
+    assert set(vectors.run()) == {"so", "\u4e00" * 2} - set(vectors.failed)
+    assert "so" in vectors.done
+
+
+def test_who_is_answered_is_not_looked_for_in_the_line(
+    open_vectors: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = open_vectors()
+    removed: list[str] = []
+    real = vectors.loop._waiting.remove
+    monkeypatch.setattr(vectors.loop._waiting, "remove", lambda name: removed.append(name) or real(name))
+    for at, text in enumerate(TEXTS):
+        vectors.submit(str(at), text)
+    vectors.loop.cancel("6")
+    assert len(vectors.run()) == 6
+    assert removed == ["6"]

@@ -103,7 +103,7 @@ class Embedder:
     def cancel(self, name: str) -> None:
         """Take a request out before the next step; an unknown id is none of ours or already done."""
         if name in self._known:
-            self._fail(self._known[name], EngineError(CANCELLED, "the job was cancelled"))
+            self._give_up(self._known[name], EngineError(CANCELLED, "the job was cancelled"))
 
     def stats(self) -> dict[str, Any]:
         """Counters since the start, and what is in the engine now."""
@@ -127,7 +127,7 @@ class Embedder:
             return
         now = self._wall()
         for one in [self._known[name] for name, deadline in self._deadlines.items() if deadline <= now]:
-            self._fail(one, EngineError(DEADLINE_EXCEEDED, "the job's deadline passed before it was done"))
+            self._give_up(one, EngineError(DEADLINE_EXCEEDED, "the job's deadline passed before it was done"))
 
     def _pack(self) -> list[Embedding]:
         """The next prompts, best priority first, until one does not fit."""
@@ -199,6 +199,11 @@ class Embedder:
             embedding=to_base64(vector),
         )
 
+    def _give_up(self, one: Embedding, error: EngineError) -> None:
+        """One that waits fails; between two steps all do."""
+        self._waiting.remove(one.request.id)
+        self._fail(one, error)
+
     def _fail(self, one: Embedding, error: EngineError) -> None:
         self._leave(one)
         self._report(one.request.id, error)
@@ -211,4 +216,3 @@ class Embedder:
         name = one.request.id
         del self._known[name]
         self._deadlines.pop(name, None)
-        self._waiting.remove(name)

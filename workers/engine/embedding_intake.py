@@ -6,7 +6,7 @@ It knows the model's words and limits, not who else waits.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,10 @@ from workers.engine.errors import (
 from workers.engine.request import EmbeddingOutput, EngineRequest
 
 Tokens = npt.NDArray[np.int32]
+
+_HEAD: Final = 16
+"""Characters of a text, for each token that fits, that are tokenised before the rest is."""
+_SLACK: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,7 @@ class EmbeddingIntake:
         return Embedding(request, output, self._tokens(_text(request), field), now)
 
     def _tokens(self, text: str, field: str) -> Tokens:
+        self._check_head(text, field)
         tokens = self._runtime.vocabulary.tokenise(text, framed=True)
         facts = self._runtime.context.facts
         if len(tokens) <= self._frame:
@@ -72,14 +77,33 @@ class EmbeddingIntake:
                 PROMPT_EMPTY, "the text has no tokens to embed", field=field, remedy="send some text"
             )
         if len(tokens) > facts.prompt:
-            raise EngineError(
-                PROMPT_TOO_LONG,
-                f"the text has {len(tokens)} tokens, at most {facts.prompt} fit ({facts.bound})",
-                field=field,
-                remedy=f"split the text into parts of at most {facts.prompt - self._frame} tokens"
-                + (f", or raise {facts.bound} in the model catalogue" if facts.raisable else ""),
-            )
+            raise self._too_long(f"{len(tokens)}", field)
         return tokens
+
+    def _check_head(self, text: str, field: str) -> None:
+        """Ten megabytes need not be tokenised to know that they do not fit: their beginning says it.
+
+        Their bytes alone do not, for an encoder's words may be of any length, and spaces cost it nothing.
+        """
+        most = self._runtime.context.facts.prompt
+        head = text[: _HEAD * most]
+        if len(head) == len(text):
+            return
+        # cut before a word, and a little more asked for, in case it ends in other tokens here than there
+        words = head.rsplit(None, 1)
+        least = len(self._runtime.vocabulary.tokenise(words[0])) if words else 0
+        if least > most + _SLACK:
+            raise self._too_long(f"at least {least}", field)
+
+    def _too_long(self, count: str, field: str) -> EngineError:
+        facts = self._runtime.context.facts
+        return EngineError(
+            PROMPT_TOO_LONG,
+            f"the text has {count} tokens, at most {facts.prompt} fit ({facts.bound})",
+            field=field,
+            remedy=f"split the text into parts of at most {facts.prompt - self._frame} tokens"
+            + (f", or raise {facts.bound} in the model catalogue" if facts.raisable else ""),
+        )
 
 
 def _text(request: EngineRequest) -> str:
