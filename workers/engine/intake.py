@@ -119,9 +119,9 @@ class Intake:
         if paths and not self._runtime.rewinds:
             raise EngineError(
                 CHOICES_INVALID,
-                "this model's architecture cannot rewind, so only choices of one token can be scored",
+                "this model's memory cannot be rewound, so only choices of one token can be scored",
                 field="output.choices",
-                remedy="use shorter labels, a grammar, or a transformer model",
+                remedy="use shorter labels or a grammar, or set swa_full: true where attention slides",
             )
         return Scoring(labels, trie, Branches(paths))
 

@@ -25,7 +25,7 @@ class ModelFacts:
     copies_prefixes: bool
     """Whether a leading part of one sequence's memory can be given to another one."""
     rewinds: bool
-    """Whether a sequence can forget its last tokens alone."""
+    """Whether a sequence can forget its last tokens alone, and still has those before them."""
 
 
 class Model:
@@ -42,6 +42,7 @@ class Model:
         params.tensor_split = self._parts if settings.tensor_split else None
         params.load_mode = _load_mode(settings)
         params.use_extra_bufts = use_extra_bufts
+        self._swa_full = settings.swa_full
         self._pointer = c.llama_model_load_from_file(settings.model_path.encode(), params)
         if not self._pointer:
             raise EngineError(
@@ -87,7 +88,7 @@ class Model:
             n_params=int(c.llama_model_n_params(self._pointer)),
             chat_template=template.decode("utf-8", "replace") if template else None,
             copies_prefixes=not recurrent and not slides,
-            rewinds=not recurrent,
+            rewinds=not recurrent and (not slides or self._swa_full),
         )
 
     def close(self) -> None:
