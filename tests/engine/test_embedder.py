@@ -323,10 +323,9 @@ def test_of_a_text_that_cannot_fit_only_the_beginning_is_tokenised(
     assert "at least" in vectors.failed["long"]["message"]
     assert max(lengths) <= 2_000
     # few tokens of many bytes fit: spaces cost nothing, and what is no word is one token however long
-    for text in ("solder" + " " * 100_000 + "bridge", "\u4e00" * 5_000 + " bridge"):
-        vectors.submit(text[:2], text)
-    assert set(vectors.run()) == {"so", "\u4e00" * 2} - set(vectors.failed)
-    assert "so" in vectors.done
+    vectors.submit("spaces", "solder" + " " * 100_000 + "bridge")
+    vectors.submit("no word", "\u0436" * 5_000 + " bridge")
+    assert set(vectors.run()) == {"spaces", "no word"}
 
 
 def test_who_is_answered_is_not_looked_for_in_the_line(
