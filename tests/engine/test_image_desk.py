@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from workers.engine.errors import IMAGE_CORRUPT, IMAGE_MISSING, EngineError
-from workers.engine.image_desk import Failure, Held, ImageDesk
+from workers.engine.image_desk import REST, Failure, Held, ImageDesk
 from workers.engine.images import ImageCache, Slot
 from workers.engine.request import EngineRequest
 
@@ -43,9 +43,10 @@ class Album:
             self.album.calls.append("close")
 
 
-def request(name: str, *hashes: str) -> EngineRequest:
+def request(name: str, *hashes: str, priority: int = 5, deadline: float | None = None) -> EngineRequest:
     parts = [{"type": "image", "sha256": sha256} for sha256 in hashes]
-    return EngineRequest.parse({"id": name, "messages": [{"role": "user", "content": parts}]}, images=True)
+    frame = {"id": name, "messages": [{"role": "user", "content": parts}], "priority": priority}
+    return EngineRequest.parse(frame | {"deadline": deadline}, images=True)
 
 
 @pytest.fixture
@@ -141,3 +142,83 @@ def test_what_no_decode_or_slot_can_take_is_not_encoded(rows: int, code: str) ->
     (failure,) = finish(desk)
     assert isinstance(failure, Failure) and failure.error.code == code
     assert album.calls == ["open", "close"]
+
+
+def test_an_interactive_job_s_picture_goes_before_those_of_batch_jobs(desk: ImageDesk, album: Album) -> None:
+    for at, digit in enumerate("123"):
+        desk.take(request(f"batch {at}", digit * 64), 1.0)
+        desk.receive(digit * 64, bytes([at]))
+    desk.work()
+    desk.take(request("now", A, priority=1), 2.0)
+    desk.receive(A, b"\x09")
+    done = [held.request.id for held in finish(desk) if isinstance(held, Held)]
+    # even before the rest of one that was begun
+    assert done == ["now", "batch 0", "batch 1", "batch 2"]
+    assert album.calls[:4] == ["open", "open", "encode", "encode"]
+
+
+def test_a_batch_job_s_picture_becomes_urgent_with_who_waits_for_it(desk: ImageDesk) -> None:
+    for name, sha256 in (("one", A), ("two", B)):
+        desk.take(request(name, sha256), 1.0)
+        desk.receive(sha256, b"\x01")
+    desk.take(request("now", B, priority=0), 2.0)
+    assert [held.request.id for held in finish(desk) if isinstance(held, Held)] == ["two", "now", "one"]
+
+
+def test_while_interactive_jobs_run_batch_jobs_pictures_have_every_few_steps(
+    desk: ImageDesk, album: Album
+) -> None:
+    desk.take(request("batch", A), 1.0)
+    desk.receive(A, b"\x01")
+    worked = []
+    for _ in range(3 * (REST + 1)):
+        before = len(album.calls)
+        desk.work(hurried=True)
+        worked.append(len(album.calls) > before)
+    assert worked == ([True] + [False] * REST) * 3
+    assert not desk.busy
+    desk.take(request("now", B, priority=2), 1.0)
+    desk.receive(B, b"\x02")
+    for _ in range(3):
+        desk.work(hurried=True)
+    assert not desk.busy
+
+
+def test_a_picture_that_nobody_waits_for_any_more_is_left_as_it_is(desk: ImageDesk, album: Album) -> None:
+    for name, hashes in (("one", (A, B)), ("two", (B,))):
+        desk.take(request(name, *hashes), 1.0)
+    desk.receive(A, b"\x01")
+    desk.receive(B, b"\x02")
+    desk.work()
+    desk.work()
+    desk.drop("one")
+    assert album.calls == ["open", "encode", "close"]
+    assert [held.request.id for held in finish(desk) if isinstance(held, Held)] == ["two"]
+    assert album.calls[3:] == ["open", "encode", "encode", "close"]
+    # what was given up is asked for anew
+    assert desk.take(request("three", A), 2.0)[1] == [A]
+
+
+def test_one_who_fails_by_one_image_does_not_wait_for_the_others(desk: ImageDesk, album: Album) -> None:
+    desk.take(request("one", A, B), 1.0)
+    desk.receive(A, b"\x01")
+    assert len(desk.refuse(B, EngineError(IMAGE_MISSING, "no such image"))) == 1
+    assert not desk.busy and not album.calls
+
+
+def test_a_file_that_comes_twice_is_one(desk: ImageDesk) -> None:
+    desk.take(request("one", A), 1.0)
+    desk.receive(A, b"\x01")
+    desk.work()
+    desk.receive(A, b"\x01")
+    assert len(finish(desk)) == 1
+
+
+def test_the_first_deadline_is_that_of_the_held(desk: ImageDesk) -> None:
+    assert desk.first_deadline is None
+    desk.take(request("never", A), 1.0)
+    desk.take(request("late", A, deadline=30.0), 1.0)
+    desk.take(request("soon", B, deadline=20.0), 1.0)
+    assert (desk.first_deadline, desk.expired(20.0)) == (20.0, ["soon"])
+    desk.drop("soon")
+    assert desk.first_deadline == 30.0

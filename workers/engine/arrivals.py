@@ -95,6 +95,9 @@ class Arrivals:
 
     def _read(self, frame: Any) -> list[Arrival]:
         request = EngineRequest.parse(frame, images=self._sees)
+        if self._desk.lacks(request):
+            # what is wrong with the rest of it is said before an image is fetched and encoded
+            self._pacing.check_deadline(self._intake.without_images(request), self._wall())
         held, wanted = self._desk.take(request, self._clock())
         self._wanted += wanted
         return [] if held.missing else self._prepare(held)
@@ -121,9 +124,9 @@ class Arrivals:
         self._desk.receive(sha256, file)
         return []
 
-    def work(self) -> list[Arrival]:
-        """One piece of work on images, and who arrives by it."""
-        return self._arrive(self._desk.work())
+    def work(self, *, hurried: bool) -> list[Arrival]:
+        """One piece of work on images, and who arrives by it; `hurried` while interactive jobs run."""
+        return self._arrive(self._desk.work(hurried=hurried))
 
     def _arrive(self, outcomes: Iterable[Held | Failure]) -> list[Arrival]:
         arrived: list[Arrival] = []
@@ -137,6 +140,11 @@ class Arrivals:
     def drop(self, name: str) -> bool:
         """Let go of a request that waits for images; False where there is none of that id."""
         return self._desk.drop(name) is not None
+
+    @property
+    def first_deadline(self) -> float | None:
+        """The earliest deadline of those who wait for images, in unix seconds."""
+        return self._desk.first_deadline
 
     def expired(self, now: float) -> list[str]:
         """Those who wait for images and whose deadline is not after `now`, in unix seconds."""

@@ -147,7 +147,9 @@ class Engine:
     def step(self) -> None:
         """One forward pass for everybody, and before it one piece of work on images that are waited for."""
         self._expire()
-        self._welcome(self._arrivals.work())
+        if self._arrivals.busy:
+            hurried = any(one.interactive for one in self._running)
+            self._welcome(self._arrivals.work(hurried=hurried))
         self._admit()
         plan = self._affordable(self._plan(self._pacing.bound(self._demand())))
         if plan is not None:

@@ -10,15 +10,18 @@ import logging
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 
 from workers.engine.errors import IMAGE_TOO_LARGE, PROMPT_TOO_LONG, EngineError, unforeseen
 from workers.engine.images import Embeddings, Image, ImageCache, Slot, Tokens, assemble
-from workers.engine.request import EngineRequest
+from workers.engine.request import LOWEST_INTERACTIVE, EngineRequest
 
 log = logging.getLogger(__name__)
+
+REST: Final = 8
+"""Steps between two pieces of work on images of batch jobs alone, while interactive jobs run."""
 
 
 class Picture(Protocol):
@@ -74,7 +77,7 @@ class Failure:
 
 
 class ImageDesk:
-    """Holds requests until their images are encoded.
+    """Holds requests until their images are encoded, those first that the best priority waits for.
 
     `encodes` counts images encoded, `hits` those that a request found encoded or on their way.
     """
@@ -89,16 +92,20 @@ class ImageDesk:
         self._capacity = capacity
         self._most_rows = most_rows
         self._held: dict[str, Held] = {}
+        self._waiters: dict[str, dict[str, Held]] = {}
+        """Of each missing image, those who wait for it, by their ids."""
         self._asked: set[str] = set()
-        self._files: deque[tuple[str, bytes]] = deque()
-        self._current: _Development | None = None
+        self._files: dict[str, bytes] = {}
+        self._developments: dict[str, _Development] = {}
+        """Begun ones; of several, all but the best wait for a more urgent one, so they are few."""
+        self._rested = REST
         self.encodes = 0
         self.hits = 0
 
     @property
     def busy(self) -> bool:
         """Whether `work` has something to do."""
-        return self._current is not None or bool(self._files)
+        return bool(self._files or self._developments)
 
     def __contains__(self, name: object) -> bool:
         """Whether a request of this id is held."""
@@ -113,6 +120,10 @@ class ImageDesk:
             "images_held": len(self._held),
         }
 
+    def lacks(self, request: EngineRequest) -> bool:
+        """Whether the request would be held."""
+        return any(image.sha256 not in self._cache for image in request.images)
+
     def take(self, request: EngineRequest, arrived: float) -> tuple[Held, list[str]]:
         """The request with what images there are, held if some are missing; and the hashes to ask for."""
         held = Held(request, arrived)
@@ -120,6 +131,7 @@ class ImageDesk:
             image = self._cache.get(sha256)
             if image is None:
                 held.missing.add(sha256)
+                self._waiters.setdefault(sha256, {})[request.id] = held
             else:
                 held.images[sha256] = image
         wanted = sorted(held.missing - self._asked)
@@ -129,55 +141,89 @@ class ImageDesk:
             self._asked.update(wanted)
         return held, wanted
 
+    @property
+    def first_deadline(self) -> float | None:
+        """The earliest deadline of those held, in unix seconds."""
+        deadlines = (held.request.deadline for held in self._held.values())
+        return min((one for one in deadlines if one is not None), default=None)
+
     def expired(self, now: float) -> list[str]:
         """Held requests whose deadline is not after `now`, in unix seconds."""
         deadlines = ((name, held.request.deadline) for name, held in self._held.items())
         return [name for name, deadline in deadlines if deadline is not None and deadline <= now]
 
     def drop(self, name: str) -> Held | None:
-        """Let go of a held request; None where there is none of that id."""
-        return self._held.pop(name, None)
+        """Let go of a held request, and of files and begun pictures that nobody else waits for; None where
+        there is none of that id.
+        """
+        held = self._held.pop(name, None)
+        if held is not None:
+            for sha256 in held.missing:
+                waiters = self._waiters[sha256]
+                del waiters[name]
+                if not waiters:
+                    del self._waiters[sha256]
+                    self._forget(sha256)
+        return held
+
+    def _forget(self, sha256: str) -> None:
+        """Nobody waits for an image any more. One that is still asked for is forgotten when it comes."""
+        if sha256 in self._files or sha256 in self._developments:
+            self._files.pop(sha256, None)
+            self._close(sha256)
+            self._asked.discard(sha256)
 
     def receive(self, sha256: str, data: bytes) -> None:
         """The file that was asked for; one that nobody waits for any more is forgotten."""
-        if sha256 not in self._asked:
+        if sha256 not in self._asked or sha256 in self._developments:
             return
-        if any(sha256 in held.missing for held in self._held.values()):
-            self._files.append((sha256, data))
+        if sha256 in self._waiters:
+            self._files[sha256] = data
         else:
             self._asked.discard(sha256)
 
     def refuse(self, sha256: str, error: EngineError) -> list[Failure]:
         """There is no such image, or it cannot be used: who waited for it cannot go on."""
         self._asked.discard(sha256)
-        failed = [held for held in self._held.values() if sha256 in held.missing]
+        failed = list(self._waiters.get(sha256, {}).values())
         for held in failed:
-            del self._held[held.request.id]
+            self.drop(held.request.id)
         return [Failure(held, _named(error, sha256)) for held in failed]
 
-    def work(self) -> Iterable[Held | Failure]:
-        """One piece of work: decode a file, or one pass of the encoder.
+    def work(self, *, hurried: bool = False) -> Iterable[Held | Failure]:
+        """One piece of work: decode a file, or one pass of the encoder. While interactive jobs run
+        (`hurried`) those for batch jobs alone are `REST` calls apart.
 
         Returns who may go on now, or cannot.
         """
         if not self.busy or self._encoder is None:
             return ()
-        sha256 = self._files[0][0] if self._current is None else self._current.sha256
+        sha256 = min((*self._developments, *self._files), key=self._urgency)
+        if hurried and self._urgency(sha256) > LOWEST_INTERACTIVE and self._rested < REST:
+            self._rested += 1
+            return ()
+        self._rested = 0
         try:
-            if self._current is None:
-                picture = self._encoder.open(self._files.popleft()[1])
-                self._current = _Development(sha256, picture, deque(picture.pieces))
+            current = self._developments.get(sha256)
+            if current is None:
+                picture = self._encoder.open(self._files.pop(sha256))
+                current = _Development(sha256, picture, deque(picture.pieces))
+                self._developments[sha256] = current
                 self._check(picture)
             else:
-                self._encode_next(self._current)
+                self._encode_next(current)
         except EngineError as error:
-            self._close()
+            self._close(sha256)
             return self.refuse(sha256, error)
         except Exception as error:
             log.exception("the image %s… cannot be encoded", sha256[:12])
-            self._close()
+            self._close(sha256)
             return self.refuse(sha256, unforeseen("the image cannot be encoded", error))
-        return self._finish(self._current)
+        return self._finish(current)
+
+    def _urgency(self, sha256: str) -> int:
+        """The best priority that waits for an image; among equals begun ones go first, then first come."""
+        return min(held.request.priority for held in self._waiters[sha256].values())
 
     def _check(self, picture: Picture) -> None:
         """Before the encoder's time is spent: rows that no slot or no decode can take."""
@@ -208,24 +254,23 @@ class ImageDesk:
         self.encodes += 1
         self._cache.put(current.sha256, image)
         self._asked.discard(current.sha256)
-        self._close()
+        self._close(current.sha256)
         return self._release(current.sha256, image)
 
     def _release(self, sha256: str, image: Image) -> list[Held]:
         ready: list[Held] = []
-        for held in list(self._held.values()):
-            if sha256 in held.missing:
-                held.missing.discard(sha256)
-                held.images[sha256] = image
-                if not held.missing:
-                    del self._held[held.request.id]
-                    ready.append(held)
+        for name, held in self._waiters.pop(sha256).items():
+            held.missing.discard(sha256)
+            held.images[sha256] = image
+            if not held.missing:
+                del self._held[name]
+                ready.append(held)
         return ready
 
-    def _close(self) -> None:
-        if self._current is not None:
-            self._current.picture.close()
-            self._current = None
+    def _close(self, sha256: str) -> None:
+        development = self._developments.pop(sha256, None)
+        if development is not None:
+            development.picture.close()
 
 
 def _named(error: EngineError, sha256: str) -> EngineError:

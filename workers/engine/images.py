@@ -9,6 +9,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +54,9 @@ class Image:
     def n_bytes(self) -> int:
         """What it occupies."""
         return int(self.tokens.nbytes + sum(span.rows.nbytes for span in self.spans))
+
+
+NO_ROWS: Final = Image(np.empty(0, np.int32), ())
 
 
 def placeholders(sha256: str, count: int) -> Tokens:
@@ -104,6 +108,9 @@ class ImageCache:
 
     def __len__(self) -> int:
         return len(self._images)
+
+    def __contains__(self, sha256: object) -> bool:
+        return sha256 in self._images
 
     def get(self, sha256: str) -> Image | None:
         """The image, from now on the most recently used one; None where there is none."""

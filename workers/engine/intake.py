@@ -14,7 +14,7 @@ from workers.engine.choices import Branches, LabelTrie
 from workers.engine.constraint import Constraint
 from workers.engine.content_free import Form, content_free_request
 from workers.engine.errors import CHOICES_INVALID, OUTPUT_NOT_SUPPORTED, PROMPT_TOO_LONG, EngineError
-from workers.engine.images import Image
+from workers.engine.images import NO_ROWS, Image
 from workers.engine.loader import Runtime
 from workers.engine.request import ChoicesOutput, EmbeddingOutput, EngineRequest, GrammarOutput, SchemaOutput
 from workers.engine.schema import compile_schema
@@ -27,6 +27,12 @@ class Intake:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._order = 0
+
+    def without_images(self, request: EngineRequest) -> Sequence:
+        """The request as if its images had no rows, for whoever asks before they are there. Raises
+        EngineError for everything that they cannot mend.
+        """
+        return self.prepare(request, {image.sha256: NO_ROWS for image in request.images}, 0.0)
 
     def prepare(self, request: EngineRequest, images: Mapping[str, Image], arrived: float) -> Sequence:
         """A sequence without a slot; `images` are the request's, by hash. Raises EngineError with the field
