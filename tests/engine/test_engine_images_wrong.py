@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 Make = Callable[..., Any]
 
 
@@ -81,3 +83,51 @@ def test_who_waits_for_an_image_can_be_cancelled_expire_and_not_come_twice(
     assert yard.failed["cancelled"]["code"] == "cancelled"
     assert yard.failed["late"]["code"] == "deadline_exceeded"
     assert yard.engine.stats()["images_held"] == 0 and not yard.done
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"output": {"type": "json_schema", "schema": {"type": "nothing"}}}, "schema_invalid"),
+        ({"output": {"type": "grammar", "grammar": "root ::= ("}}, "grammar_invalid"),
+        ({"output": {"type": "choices", "choices": ["x" * 300, "y"]}}, "prompt_too_long"),
+        ({"output": {"type": "embedding"}}, "output_not_supported"),
+        ({"text": "long " * 100}, "prompt_too_long"),
+    ],
+)
+def test_what_is_wrong_beside_the_image_is_said_before_it_is_asked_for(
+    make_yard: Make, llava: Path, vision: Any, changes: dict[str, Any], code: str
+) -> None:
+    yard = make_yard(mmproj_path=str(llava))
+    text = changes.get("text", "?")
+    output = {"output": changes["output"]} if "output" in changes else {}
+    yard.submit("wrong", **vision.look(yard.show(vision.picture(1)), text), **output)
+    assert yard.failed["wrong"]["code"] == code
+    assert not yard.asked and yard.engine.stats()["images_held"] == 0
+
+
+def test_a_template_without_a_place_for_images_is_said_before_one_is_asked_for(
+    make_yard: Make, llava: Path, vision: Any
+) -> None:
+    yard = make_yard(mmproj_path=str(llava), chat_format="{% for m in messages %}{{ m['role'] }}{% endfor %}")
+    yard.submit("a", **vision.look("x", yard.show(vision.picture(1))))
+    assert yard.failed["a"]["code"] == "template_failed" and not yard.asked
+
+
+def test_an_idle_engine_wakes_for_the_deadline_of_who_waits_for_an_image(
+    make_yard: Make, llava: Path, vision: Any
+) -> None:
+    now = [100.0]
+    yard = make_yard(mmproj_path=str(llava), wall=lambda: now[0])
+    assert yard.engine.rest() is None
+    yard.submit("never", **vision.look({"type": "image", "sha256": "a" * 64}))
+    assert yard.engine.rest() is None
+    yard.submit("late", **vision.look({"type": "image", "sha256": "b" * 64}), deadline=130.0)
+    assert yard.engine.idle and yard.engine.rest() == 30.0
+    now[0] = 130.0
+    assert yard.engine.rest() == 0.0
+    yard.step()
+    assert yard.failed["late"]["code"] == "deadline_exceeded"
+    assert yard.engine.rest() is None
+    yard.submit("text", **vision.look("Hello."))
+    assert yard.engine.rest() == 0.0

@@ -9,6 +9,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -302,3 +303,17 @@ def test_a_projector_that_does_not_fit_is_named(
     child = start()
     answer = child.load(f32_model, mmproj_path=str(minicpmv))
     assert (answer["op"], answer["error"]["field"]) == ("load_failed", "mmproj_path")
+
+
+def test_a_deadline_passes_though_the_image_never_comes(
+    start: Callable[[], Child], f32_model: Path, llava: Path
+) -> None:
+    child = start()
+    child.load(f32_model, mmproj_path=str(llava))
+    content = [{"type": "image", "sha256": "1" * 64}]
+    request = {"messages": [{"role": "user", "content": content}], "sampling": {"max_tokens": 4}}
+    child.send(op="submit", request={"id": "far", "deadline": 1e300} | request)
+    child.send(op="submit", request={"id": "late", "deadline": time.time() + 0.2} | request)
+    assert child.receive()["op"] == "need_image"
+    # nothing is sent any more: the child wakes by itself
+    assert child.until("failed", "late")["error"]["code"] == "deadline_exceeded"

@@ -74,6 +74,10 @@ class Embedder:
         """Whether a step would have nothing to do."""
         return not self._known
 
+    def rest(self) -> float | None:
+        """Seconds until a step has something to do; None where only a message brings work."""
+        return None if self.idle else 0.0
+
     def submit(self, frame: Any) -> None:
         """Take a request in; one that is wrong fails at once, through an event.
 

@@ -79,6 +79,15 @@ class Engine:
         """Whether a step would have nothing to do."""
         return not self._known and not self._arrivals.busy
 
+    def rest(self) -> float | None:
+        """Seconds until a step has something to do: those held for images expire though nobody sends any.
+        None where only a message brings work.
+        """
+        if not self.idle:
+            return 0.0
+        deadline = self._arrivals.first_deadline
+        return None if deadline is None else max(0.0, deadline - self._wall())
+
     # ---- between steps -------------------------------------------------------------------------------------
 
     def submit(self, frame: Any) -> None:

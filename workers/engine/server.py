@@ -28,14 +28,15 @@ from workers.engine.loader import load
 from workers.engine.model import EngineModel
 
 _CHUNK: Final = 1 << 20
+_LONGEST_SLEEP_S: Final = 3600.0
+"""`select` takes no deadline of the next century."""
 
 
 class Loop(Protocol):
     """What serves requests in steps: the generating engine, or the embedder."""
 
-    @property
-    def idle(self) -> bool:
-        """Whether a step would have nothing to do."""
+    def rest(self) -> float | None:
+        """Seconds until a step has something to do; None where only a message brings work."""
 
     def submit(self, frame: Any) -> None:
         """Take a request in."""
@@ -76,15 +77,18 @@ class Connection:
         self._unsent = bytearray()
         self.closed = False
 
-    def receive(self, *, wait: bool) -> list[dict[str, Any]]:
-        """Messages that have arrived; with `wait`, sleep until there is one or the peer is gone."""
+    def receive(self, wait_s: float | None) -> list[dict[str, Any]]:
+        """Messages that have arrived. Until there is one or the peer is gone, sleep for at most so many
+        seconds, or fewer; None is without end.
+        """
         while True:
             writing = [self._socket] if self._unsent else []
-            readable, writable, _ = select.select([self._socket], writing, [], None if wait else 0)
+            wait = None if wait_s is None else min(wait_s, _LONGEST_SLEEP_S)
+            readable, writable, _ = select.select([self._socket], writing, [], wait)
             if writable:
                 self._flush()
             messages = self._read() if readable else []
-            if messages or self.closed or not wait:
+            if messages or self.closed or wait is not None:
                 return messages
 
     def _read(self) -> list[dict[str, Any]]:
@@ -125,7 +129,7 @@ def serve(connection: socket.socket) -> int:
     """The child's whole life; returns the exit status. EOF and `shutdown` both mean: stop now."""
     peer = Connection(connection)
     try:
-        arrived = peer.receive(wait=True)
+        arrived = peer.receive(None)
         if not arrived or arrived[0].get("op") == "shutdown":
             return EXIT_OK
         first = arrived[0]
@@ -156,12 +160,12 @@ def _loop(peer: Connection, engine: Loop, messages: list[dict[str, Any]]) -> int
             if message.get("op") == "shutdown":
                 return EXIT_OK
             _handle(peer, engine, message)
-        if not engine.idle:
+        if engine.rest() == 0.0:
             engine.step()
         for event in engine.events():
             _send_event(peer, event)
         try:
-            messages = peer.receive(wait=engine.idle)
+            messages = peer.receive(engine.rest())
         except FrameError:
             return EXIT_PROTOCOL
     return EXIT_OK
