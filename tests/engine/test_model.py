@@ -43,7 +43,7 @@ def test_shapes_stay_within_the_library(unified: bool, slots: int) -> None:
     settings = EngineModel("a", "b", n_slots=slots, n_batch=8, n_ctx=128)
     shape, kept, forks = plan_shape(settings, 2, unified=unified, shares=True)
     assert slots + kept + forks == shape.n_sequences <= 256
-    assert kept >= 4 and forks >= 8
+    assert kept >= 4 and forks >= (4 if slots == 1 and not unified else 8)
     # separate memories have cells of their own for every fork
     assert unified or shape.n_cells == 128 * shape.n_sequences
     assert shape.n_batch >= slots

@@ -32,7 +32,7 @@ from workers.engine.plan import Burst, Joining, Plan, plan_step
 from workers.engine.priors import Priors
 from workers.engine.running import Running
 from workers.engine.scoring import PathRunner
-from workers.engine.sequence import Scoring, Sequence
+from workers.engine.sequence import Sequence
 from workers.engine.waiting_line import WaitingLine
 
 Event = dict[str, Any]
@@ -80,9 +80,7 @@ class Engine:
         return not self._known and not self._arrivals.busy
 
     def rest(self) -> float | None:
-        """Seconds until a step has something to do: those held for images expire though nobody sends any.
-        None where only a message brings work.
-        """
+        """Seconds until a step has something to do, if only a deadline; None where a message has to come."""
         if not self.idle:
             return 0.0
         deadline = self._arrivals.first_deadline
@@ -195,7 +193,7 @@ class Engine:
 
     def _demand(self) -> Demand:
         demand = Demand([], [], [], self._runtime.budget)
-        scoring: list[tuple[Sequence, Scoring]] = []
+        scoring: list[Sequence] = []
         for one in self._alone() or self._running:
             if one.follows is not None:
                 continue
@@ -209,12 +207,8 @@ class Engine:
                 joining = Joining(one.slot, one.request.priority, one.order, rows, one.passed)
                 demand.joining.append((one, joining))
             elif one.scoring is not None:
-                scoring.append((one, one.scoring))
-        scoring.sort(key=lambda each: not each[0].interactive)
-        rows_of = self._paths.allot([each for _, each in scoring])
-        demand.bursts.extend(
-            (one, Burst(one.slot, rows)) for (one, _), rows in zip(scoring, rows_of, strict=True) if rows
-        )
+                scoring.append(one)
+        demand.bursts.extend(self._paths.bursts(scoring))
         return demand
 
     def _alone(self) -> list[Sequence]:
@@ -310,9 +304,8 @@ class Engine:
         for row, sequence_id in zip(read_rows(self._runtime.context, ids), ids, strict=True):
             if self._paths.takes(sequence_id):
                 owner = self._running.get(self._paths.slot(sequence_id))
-                # one that failed at an earlier row of this step has left
-                if owner is not None:
-                    self._guarded(owner, lambda _, *given: self._paths.score(*given), sequence_id, row)
+                if owner is not None:  # else it failed at an earlier row of this step
+                    self._guarded(owner, self._paths.score, sequence_id, row)
                 continue
             one = self._running[sequence_id]
             one.suspect = False

@@ -1,20 +1,21 @@
 """Runs the labels of choices through the model: in one step where rows and forks suffice, else in several.
 
 Of each job one branch runs in the slot itself and others in forks of it, as many as there are; the next step
-goes on behind them. It knows rows and ids, not requests.
+goes on behind them. It knows rows and ids, and of requests only who is in a hurry.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from workers.engine.choices import Path, Piece
 from workers.engine.errors import DECODE_FAILED, EngineError
 from workers.engine.memory import Memory
 from workers.engine.output_rows import OutputRow
+from workers.engine.plan import Burst
 from workers.engine.rows import RowWriter
-from workers.engine.sequence import Scoring
+from workers.engine.sequence import Scoring, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,15 @@ class PathRunner:
         self._nodes: dict[int, tuple[int, Iterator[int]]] = {}
         """The slot behind each id with rows in the step, and the nodes whose logits are still to come."""
 
-    def allot(self, those: Sequence[Scoring]) -> list[int]:
+    def bursts(self, those: Iterable[Sequence]) -> list[tuple[Sequence, Burst]]:
+        """What each of `those`, whose prompts are computed, has in the next step, interactive ones first; who
+        has to wait is left out.
+        """
+        ordered = sorted(those, key=lambda one: not one.interactive)
+        rows_of = self.allot([one.scoring for one in ordered if one.scoring is not None])
+        return [(one, Burst(one.slot, rows)) for one, rows in zip(ordered, rows_of, strict=True) if rows]
+
+    def allot(self, those: list[Scoring]) -> list[int]:
         """How many rows each of `those` has in the next step: one branch each while there are rows, so that
         many labels of one hold up nobody; then more branches, in this order, while there are rows and forks.
         """
@@ -75,18 +84,18 @@ class PathRunner:
         """The slot behind an id that `takes` is true for."""
         return self._nodes[sequence_id][0]
 
-    def score(self, sequence_id: int, row: OutputRow) -> None:
-        """Take one row of logits; the rows of an id come in the order of their positions. Raises EngineError
-        for a row that is not whole.
+    def score(self, one: Sequence, sequence_id: int, row: OutputRow) -> None:
+        """Take one row of logits of a sequence; the rows of an id come in the order of their positions.
+        Raises EngineError for a row that is not whole.
         """
-        slot, nodes = self._nodes[sequence_id]
         if row.tokens is not None:
             raise EngineError(
                 DECODE_FAILED,
                 "the logits of a label are only those of its candidates",
                 remedy="set in_graph_sampling to false in the model catalogue",
             )
-        self._parts[slot].scoring.trie.score(next(nodes), row.logits, row.normaliser)
+        node = next(self._nodes[sequence_id][1])
+        self._parts[one.slot].scoring.trie.score(node, row.logits, row.normaliser)
 
     def leave(self, slot: int) -> None:
         """The sequence in a slot ended; what the step may still bring of it is nobody's."""

@@ -18,8 +18,9 @@ KEPT_UNIFIED: Final = 32
 KEPT_SEPARATE: Final = 4
 """Sequence ids for kept beginnings: in one pool, and in separate memories, where each has its own cells."""
 FORKS_UNIFIED: Final = 32
-FORKS_SEPARATE: Final = 8
-"""Fewer than in a unified memory: each has all the cells of a slot, and is copied whole."""
+FORKS_SEPARATE: Final = (4, 8)
+"""For few and for many slots. Fewer than in a unified memory: each has all the cells of a slot, and is copied
+whole."""
 _SMALL_MODEL_BYTES: Final = 256 * 1024 * 1024
 
 
@@ -79,7 +80,8 @@ def plan_shape(
     """The context's sizes, and how many sequence ids are for kept beginnings and for forks."""
     ids = MAX_SEQUENCES - settings.n_slots
     # with very many slots both have some: labels without a fork take a step each
-    forks = min(FORKS_UNIFIED if unified else FORKS_SEPARATE, ids // 2)
+    fewest, most = (FORKS_UNIFIED, FORKS_UNIFIED) if unified else FORKS_SEPARATE
+    forks = min(max(fewest, settings.n_slots // 2), most, ids // 2)
     kept = min(KEPT_UNIFIED if unified else KEPT_SEPARATE, ids - forks) if shares else 0
     # a step carries at least one row of every slot, and rows for choices beside its budget
     n_batch = max(settings.n_batch, settings.n_slots) + CHOICE_ROWS
