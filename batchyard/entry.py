@@ -60,7 +60,8 @@ class OpenaiEntry(ServedModel):
         str | None,
         Field(
             pattern=r"^os\.environ/[A-Za-z_][A-Za-z0-9_]*$",
-            description="os.environ/NAME: only this model's worker reads it; null for none.",
+            description="os.environ/NAME: only this model's worker reads it, or the file that NAME_FILE "
+            "names; null for none.",
         ),
     ] = None
     model: Annotated[str, Field(min_length=1, description="The endpoint's own name of the model.")]

@@ -63,6 +63,24 @@ def test_the_network_of_redis_has_no_way_out(compose: dict[str, Any]) -> None:
     assert compose["networks"]["yard"]["internal"] is True
 
 
+def test_only_workers_of_endpoints_have_a_way_out_and_only_they_have_their_key(
+    services: dict[str, Any],
+) -> None:
+    text = (ROOT / "configs/models.yaml").read_text(encoding="utf-8")
+    lines = [line.removeprefix("#") for line in text.splitlines() if line.startswith("#  ")]
+    shown = {model["model_name"]: model for model in yaml.safe_load("\n".join(lines))}
+    cloud = workers_of(services, "cloud")
+    assert cloud
+    for service in cloud.values():
+        entry = shown[parse_arguments(worker_arguments(service)).model]
+        assert entry["engine"] == "openai"
+        assert f"{entry['api_key'].removeprefix('os.environ/')}_FILE" in service["environment"]
+        assert set(service["networks"]) == {"yard", "out"}
+    for name in services.keys() - cloud.keys():
+        assert "out" not in services[name]["networks"], name
+        assert "example_api_key" not in services[name].get("secrets", []), name
+
+
 def test_only_flower_is_published_and_only_on_loopback(services: dict[str, Any]) -> None:
     published = {name: service["ports"] for name, service in services.items() if "ports" in service}
     assert published == {"flower": ["127.0.0.1:5555:5555"]}
@@ -78,7 +96,7 @@ def test_every_service_is_checked_restarted_and_hardened(services: dict[str, Any
 
 
 def test_health_check_of_a_worker_asks_for_that_worker(services: dict[str, Any]) -> None:
-    for profile in ("cpu", "gpu"):
+    for profile in ("cpu", "gpu", "cloud"):
         for service in workers_of(services, profile).values():
             arguments = parse_arguments(worker_arguments(service))
             name = arguments.name or arguments.model
@@ -134,7 +152,7 @@ def test_both_profiles_serve_every_model_of_the_catalogue(services: dict[str, An
 
 
 def test_a_worker_is_given_more_time_than_its_drain_takes(services: dict[str, Any]) -> None:
-    for profile in ("cpu", "gpu"):
+    for profile in ("cpu", "gpu", "cloud"):
         for service in workers_of(services, profile).values():
             drain = parse_arguments(worker_arguments(service)).drain_seconds
             assert seconds(service["stop_grace_period"]) >= drain + 10

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,15 +30,31 @@ from workers.remote.reply import NoAnswer
 
 
 def read_secret(entry: OpenaiEntry, environ: Mapping[str, str]) -> str | None:
-    """The key that the entry names. Raises EngineError (model_file_invalid) where there is none."""
+    """The key that the entry names: in the environment under NAME, or in the file that NAME_FILE names.
+
+    Raises:
+        EngineError: model_file_invalid where there is none.
+    """
     if entry.api_key is None:
         return None
     name = entry.api_key.removeprefix(ENV_PREFIX)
-    secret = environ.get(name, "").strip()
+    path = environ.get(f"{name}_FILE", "")
+    secret = environ.get(name, "").strip() or (_content(f"{name}_FILE", path) if path else "")
     if not secret or not secret.isascii() or not secret.isprintable():
         why = "is not set" if not secret else "holds what no HTTP header can carry"
-        raise wrong_setting("api_key", f"{name} {why}", remedy=f"set {name} in the worker's environment")
+        remedy = f"set {name} in the worker's environment, or name a file that holds it in {name}_FILE"
+        raise wrong_setting("api_key", f"{name} {why}", remedy=remedy)
     return secret
+
+
+def _content(variable: str, path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise wrong_setting(
+            "api_key", f"{variable}: cannot read {path}: {why}", remedy="mount the secret, readable"
+        ) from None
 
 
 class Endpoint:

@@ -5,10 +5,12 @@ import base64
 import json
 import logging
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from batchyard.errors import InvalidConfig
 from local.redis_server import free_ports
 from tests.workers.endpoints import KEY
 from tests.workers.remote.conftest import inside, remote_child
@@ -304,6 +306,18 @@ def test_an_endpoint_without_a_key_is_sent_none_and_the_sdks_variables_stay_here
     [(_, headers, _)] = scripted.calls
     assert not {"authorization", "x-own", "openai-organization", "openai-project"} & set(headers)
     assert "sk-another" not in json.dumps(headers)
+
+
+def test_the_key_may_stand_in_a_file(scripted: ScriptedServer, tmp_path: Path) -> None:
+    path = tmp_path / "far_key"
+    path.write_text(f"{KEY}\n", encoding="utf-8")
+    with remote_child(scripted.url, {"FAR_KEY": "", "FAR_KEY_FILE": str(path)}) as child:
+        child.submit("a", "板")
+        assert child.done("a")["text"] == "fine"
+    assert scripted.calls[0][1]["authorization"] == f"Bearer {KEY}"
+    missing = {"FAR_KEY": "", "FAR_KEY_FILE": str(tmp_path / "none")}
+    with pytest.raises(InvalidConfig, match="FAR_KEY_FILE: cannot read"), remote_child(scripted.url, missing):
+        pass
 
 
 def test_a_document_that_does_not_fit_fails_its_job(scripted: ScriptedServer) -> None:
