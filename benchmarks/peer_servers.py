@@ -195,10 +195,14 @@ def batched_bench(program: Path, serving: Serving, prompt: int, answer: int) -> 
         "-ntg", str(answer), "-npl", slots, "-t", threads, "-tb", threads, "-ngl",
         serving.gpu_layers, "--output-format", "jsonl",
     ]  # fmt: skip
-    done = subprocess.run(
-        command, env=os.environ | dict(serving.environ), capture_output=True, text=True, check=False
-    )
-    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    for _ in range(3):
+        done = subprocess.run(
+            command, env=os.environ | dict(serving.environ), capture_output=True, text=True, check=False
+        )
+        rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        # now and then it ends well before its own log has written the line
+        if rows or done.returncode != 0:
+            break
     if done.returncode != 0 or len(rows) != 1:
         raise YardUnavailable(f"{program} failed ({done.returncode}): {(done.stderr or done.stdout)[-800:]}")
     (row,) = rows
