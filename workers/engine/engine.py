@@ -20,6 +20,7 @@ from workers.engine.errors import (
     DECODE_FAILED,
     REQUEST_INVALID,
     EngineError,
+    memory_full,
     unforeseen,
 )
 from workers.engine.forward import Forward
@@ -235,7 +236,7 @@ class Engine:
         if victims and len(self._running) > 1:
             self._admission.give_way(victims[0], keep=False)
         else:
-            self._fail(max(self._running, key=lambda one: (one.request.priority, one.order)), _memory_full())
+            self._fail(max(self._running, key=lambda one: (one.request.priority, one.order)), memory_full())
 
     # ---- decode --------------------------------------------------------------------------------------------
 
@@ -391,11 +392,3 @@ class Engine:
             self._running.remove(one)
             self._paths.leave(one.slot)
             self._memory.release_slot(one.slot, one.known(one.computed))
-
-
-def _memory_full() -> EngineError:
-    return EngineError(
-        DECODE_FAILED,
-        "the model's memory is full, and no other job could give way",
-        remedy="try again, or lower n_slots or n_ctx in the model catalogue, or raise n_cells",
-    )

@@ -82,3 +82,12 @@ def unforeseen(what: str, error: Exception) -> EngineError:
         f"{what}: {type(error).__name__}: {str(error)[:300]}",
         remedy="this is a bug: keep the job's input and the engine's log for a report",
     )
+
+
+def memory_full() -> EngineError:
+    """The failure of the one whose cells the others need, when nobody can give way."""
+    return EngineError(
+        DECODE_FAILED,
+        "the model's memory is full, and no other job could give way",
+        remedy="try again, or lower n_slots or n_ctx in the model catalogue, or raise n_cells",
+    )
