@@ -1,7 +1,10 @@
 """An engine child of any kind, driven by hand through the pool's own end of the port."""
 
+import os
 import select
-from collections.abc import Mapping
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from batchyard.errors import YardError
@@ -35,6 +38,15 @@ class Child:
         sampling = {"temperature": 0.0, "max_tokens": 8} | request.pop("sampling", {})
         content = {"messages": [{"role": "user", "content": text}]} if text else {}
         self.process.send({"op": "submit", "request": {"id": name, "sampling": sampling} | content | request})
+
+    @contextmanager
+    def held_up(self) -> Iterator[None]:
+        """What is sent meanwhile reaches the child all at once."""
+        os.kill(self.process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.process.pid, signal.SIGCONT)
 
     def cancel(self, name: str) -> None:
         """Cancel a request."""
