@@ -64,10 +64,10 @@ class Draw:
         return self.random.choice(self.texts)
 
     def long_text(self, share: float) -> str:
-        """Reports that fill about `share` of a slot; a token of theirs has two characters or more."""
+        """Reports of up to `share` of a slot's tokens in characters; a Chinese character is about a token."""
         text = self.text()
-        while len(text) < share * self.n_ctx:
-            text += " " + self.text()
+        while len(text) + len(more := self.text()) < share * self.n_ctx:
+            text += " " + more
         return text
 
 
@@ -94,7 +94,7 @@ def _short(draw: Draw) -> dict[str, Any]:
 
 
 def _long(draw: Draw) -> dict[str, Any]:
-    return _chat(INSTRUCTION, draw.long_text(draw.random.uniform(0.4, 0.9)), draw.random.randint(1, 64))
+    return _chat(INSTRUCTION, draw.long_text(draw.random.uniform(0.3, 0.7)), draw.random.randint(1, 64))
 
 
 def _drawn(draw: Draw) -> dict[str, Any]:
