@@ -96,7 +96,8 @@ class Job(_Frozen):
     sampling: Sampling = Sampling()
     output: Output | None = None
     priority: Annotated[int, Field(ge=0, le=9)] = PRIORITIES["batch"]
-    deadline: Annotated[Finite, Field(gt=0, lt=253_402_300_800)] | None = None  # before the year 10000
+    # from 2001, so that a number of seconds from now is no deadline, to the year 10000
+    deadline: Annotated[Finite, Field(ge=1_000_000_000, lt=253_402_300_800)] | None = None
     time_limit: Annotated[Finite, Field(gt=0)] | None = None
     max_retries: Annotated[int, Field(ge=0, le=100)] = 3
     batch: Name | None = None

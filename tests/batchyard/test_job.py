@@ -22,6 +22,7 @@ from batchyard.jsonvalue import MAX_DEPTH
         ({"prompt": "a", "priority": "urgent"}, "priority", "urgent"),
         ({"prompt": "a", "deadline": float("inf")}, "deadline", "inf"),
         ({"prompt": "a", "deadline": 1e18}, "deadline", "1e+18"),
+        ({"prompt": "a", "deadline": 30}, "deadline", "30"),
         ({"prompt": "a", "output": {"type": "json_schema", "schema": 5}}, "output.schema", "object"),
         ({"prompt": "a", "output": {"type": "json_schema", "schema": {"type": "ob"}}}, "output.schema", "ob"),
         ({"prompt": "a", "output": {"type": "grammar", "grammar": "sheep"}}, "output.grammar", "root"),

@@ -51,7 +51,7 @@ def test_what_the_job_says_itself_stands(catalogue: Catalogue) -> None:
             "sampling": {"max_tokens": 99, "stop": ["\n"]},
             "output": {"type": "choices", "choices": ["a", "b"]},
             "priority": "interactive",
-            "deadline": 5.0,
+            "deadline": 2e9,
         }
     )
     request = engine_request(job, "look", catalogue, catalogue.model("m"))
@@ -64,7 +64,7 @@ def test_what_the_job_says_itself_stands(catalogue: Catalogue) -> None:
         "temperature": 1.0,
     }
     assert request["sampling"] == {"max_tokens": 99, "temperature": 0.0, "stop": ("\n",)}
-    assert (request["priority"], request["deadline"]) == (0, 5.0)
+    assert (request["priority"], request["deadline"]) == (0, 2e9)
 
 
 def test_a_silent_job_is_greedy_as_the_contract_says(catalogue: Catalogue) -> None:

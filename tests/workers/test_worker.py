@@ -110,7 +110,7 @@ def test_cancel_of_a_running_job_frees_its_slot(
 
 
 def test_an_expired_job_is_not_run(worker: subprocess.Popen[bytes], publish: Publish, client: Client) -> None:
-    [late] = publish(Job(prompt=REPORT, deadline=1.0))
+    [late] = publish(Job(prompt=REPORT, deadline=1e9))
     result = client.result(late, timeout=60)
     assert result.error is not None
     assert (result.state, result.error.code) == (State.REVOKED, "deadline_exceeded")
