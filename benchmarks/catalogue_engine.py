@@ -14,6 +14,7 @@ from batchyard import Job, Sampling, Settings
 from batchyard.catalogue import Catalogue, load_catalogue
 from benchmarks.child import ROOT
 from benchmarks.engine_client import completions
+from benchmarks.shapes import measured_model
 from workers.engine_process import EngineProcess
 from workers.gpu import gpus_for
 from workers.requests import engine_request
@@ -30,12 +31,15 @@ class Setup:
     task: str
     gpu: str
     threads: int | None
+    weights: Path | None = None
+    """A file in place of the entry's own."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Which model, for which task, and where it runs."""
     parser.add_argument("--model", default="defect_detect")
     parser.add_argument("--task", default="defect_detect")
+    parser.add_argument("--weights", help="in place of the model's file: starter, 1.1B, 7B or a GGUF")
     parser.add_argument("--gpu", default="none", help="UUID, index, auto or none")
     parser.add_argument("--threads", type=int, help="of a step (default: a worker's own, all cores but one)")
 
@@ -47,7 +51,8 @@ def setup_of(options: argparse.Namespace) -> Setup:
         hardware=Path(os.environ.get("BATCHYARD_HARDWARE", ROOT / "configs/hardware.yaml")),
     )
     catalogue = load_catalogue(settings.models)
-    return Setup(settings, catalogue, options.model, options.task, options.gpu, options.threads)
+    weights = None if options.weights is None else measured_model(options.weights)
+    return Setup(settings, catalogue, options.model, options.task, options.gpu, options.threads, weights)
 
 
 def start(setup: Setup, slots: int, **changes: bool) -> EngineProcess:
@@ -56,7 +61,9 @@ def start(setup: Setup, slots: int, **changes: bool) -> EngineProcess:
     Raises:
         InvalidConfig: the model cannot be loaded.
     """
-    entry = setup.catalogue.model(setup.model).model_copy(update={"n_slots": slots, **changes})
+    weights = {} if setup.weights is None else {"model_path": str(setup.weights)}
+    changed = {"n_slots": slots, **weights, **changes}
+    entry = setup.catalogue.model(setup.model).model_copy(update=changed)
     gpus = gpus_for(entry, setup.gpu)
     return start_engine(setup.settings, prepare(setup.settings, entry, gpus, threads=setup.threads))
 

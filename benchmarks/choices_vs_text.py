@@ -1,8 +1,10 @@
 """Choosing a label by the output form `choices` beside generating it: steps a job, jobs/s, share right.
 
-    python -m benchmarks.choices_vs_text [--at 1 16] [--jobs 400] [--labels LABEL LABEL …] [--json FILE]
+    python -m benchmarks.choices_vs_text [--model 1.1B] [--at 1 16] [--jobs 400] [--labels LABEL LABEL …]
+        [--json FILE]
 
-The starter model on held-out requests to categorise a report, with the catalogue's instruction and labels.
+The starter model (or another, whose steps and speed alone then count) on held-out requests to categorise a
+report, with the catalogue's instruction and labels.
 Generating is measured as free text, which may be anything, and under a grammar that allows only the labels.
 All three go through the same engine's child process, in turns. The starter's own labels have one token each;
 `--labels` takes others, of several tokens, for which the model was not trained: steps and speed count then,
@@ -27,7 +29,7 @@ from batchyard.output import ChoicesOutput
 from benchmarks.child import ROOT
 from benchmarks.engine_client import completions, engine_child
 from benchmarks.machine import this_machine
-from benchmarks.shapes import STARTER
+from benchmarks.shapes import STARTER, measured_model
 from benchmarks.table import aligned, ratio, show, spread, write_json
 from training.generate.text_cls import Labelled, requests
 from workers.engine_process import EngineProcess
@@ -102,12 +104,12 @@ def own_labels(catalogue: Catalogue) -> tuple[str, ...]:
 
 
 def compare(
-    catalogue: Catalogue, labels: Sequence[str], asked: Sequence[Labelled], at_once: int, rounds: int,
-    threads: int,
+    catalogue: Catalogue, weights: Path, labels: Sequence[str], asked: Sequence[Labelled], at_once: int,
+    rounds: int, threads: int,
 ) -> list[Run]:  # fmt: skip
     """All forms in turns on one engine."""
     compared, runs = forms(labels), []
-    with engine_child(STARTER, slots=at_once, n_ctx=N_CTX, threads=threads) as engine:
+    with engine_child(weights, slots=at_once, n_ctx=N_CTX, threads=threads) as engine:
         for name, output in compared.items():
             measure(engine, catalogue, name, output, asked[: max(8, at_once)], at_once)
         for number in range(rounds):
@@ -137,6 +139,7 @@ def body_of(runs: Sequence[Run]) -> str:
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.choices_vs_text", description=__doc__)
+    parser.add_argument("--model", help="1.1B, 7B or a GGUF (default: the shipped starter model)")
     parser.add_argument("--at", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--jobs", type=int, default=400)
     parser.add_argument("--rounds", type=int, default=3)
@@ -148,11 +151,12 @@ def main() -> int:
     catalogue = load_catalogue(Settings(models=ROOT / "configs/models.yaml").models)
     asked = list(islice(requests("test", SEED), options.jobs))
     labels = options.labels or own_labels(catalogue)
+    weights = STARTER if options.model is None else measured_model(options.model)
     try:
         runs = [
             run
             for at_once in options.at
-            for run in compare(catalogue, labels, asked, at_once, options.rounds, options.threads)
+            for run in compare(catalogue, weights, labels, asked, at_once, options.rounds, options.threads)
         ]
     except YardError as exc:
         print(f"error: {exc}", file=sys.stderr)

@@ -1,6 +1,6 @@
 """What it gives to append the tokens that a schema forces, instead of drawing each in a step of its own.
 
-    python -m benchmarks.jump_forward [--jobs 200] [--slots 16] [--rounds 5] [--json FILE]
+    python -m benchmarks.jump_forward [--jobs 200] [--slots 16] [--rounds 5] [--weights 1.1B] [--json FILE]
 
 The same labelled reports through the engine as the workers run it, a child process without Redis, with
 verdicts as JSON by the task's schema: with jump-forward, without it, and without it but with white space
@@ -113,7 +113,8 @@ def main() -> int:
     except YardError as exc:
         print(f"error: {exc}", file=sys.stderr)
         return 2
-    title = f"Jump-forward, {arguments.model}, {len(reports)} reports in {arguments.slots} slots, greedy"
+    model = arguments.weights or arguments.model
+    title = f"Jump-forward, {model}, {len(reports)} reports in {arguments.slots} slots, greedy"
     show(title, machine, body_of(found))
     figures = {name: {**asdict(one), "answers": None, "verdicts": None} for name, one in found.items()}
     write_json(arguments.json, "jump_forward", machine, figures)
