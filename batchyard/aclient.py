@@ -137,11 +137,13 @@ class AsyncClient:
 
     async def cancel(self, *job_ids: str) -> int:
         """Cancel jobs; see `Client.cancel`."""
-        stopped = 0
+        stopped, running = 0, list[str]()
         for start in range(0, len(job_ids), PAGE):
             page = job_ids[start : start + PAGE]
-            stopped += await self._run(store.cancel(page, CANCELLED, self.settings.result_expires))
-        await asyncio.to_thread(broadcast_revoke, self.settings, job_ids)
+            done = await self._run(store.cancel(page, CANCELLED, self.settings.result_expires))
+            stopped += done.count
+            running += done.running
+        await asyncio.to_thread(broadcast_revoke, self.settings, running)
         return stopped
 
     async def cancel_batch(self, batch: str) -> int:

@@ -11,6 +11,7 @@ import redis
 from celery.backends.redis import RedisBackend
 from celery.exceptions import Reject
 
+from batchyard.names import model_of_queue
 from batchyard.scripts import STORE
 from batchyard.states import FINAL
 
@@ -41,10 +42,10 @@ class Backend(RedisBackend):
         meta = self._get_result_meta(result=result, state=state, traceback=traceback, request=request)
         meta["task_id"] = task_id
         batch = getattr(request, "batch", None) or ""
-        key = self.get_key_for_task(task_id)
-        key = key.decode() if isinstance(key, bytes) else key
+        delivery = getattr(request, "delivery_info", None) or {}
+        model = model_of_queue(str(delivery.get("routing_key") or ""))
         ttl = int(self.expires or DEFAULT_EXPIRES)
-        args = (key, ttl, task_id, batch, state, self.encode(meta), int(state in FINAL))
+        args = (ttl, task_id, batch, state, self.encode(meta), int(state in FINAL), model)
         try:
             self.ensure(lambda: self.client.eval(STORE, 0, *args), ())
         except redis.RedisError as exc:

@@ -179,11 +179,13 @@ class Client:
 
         A cancelled job has the state REVOKED; one that has a result keeps it.
         """
-        stopped = 0
+        stopped, running = 0, list[str]()
         for start in range(0, len(job_ids), PAGE):
             page = job_ids[start : start + PAGE]
-            stopped += self._run(store.cancel(page, CANCELLED, self.settings.result_expires))
-        broadcast_revoke(self.settings, job_ids)
+            done = self._run(store.cancel(page, CANCELLED, self.settings.result_expires))
+            stopped += done.count
+            running += done.running
+        broadcast_revoke(self.settings, running)
         return stopped
 
     def cancel_batch(self, batch: str) -> int:

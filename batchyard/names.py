@@ -16,7 +16,45 @@ PRIORITY_SEPARATOR = "\x06\x16"
 RESULT_KEY_PREFIX = "celery-task-meta-"
 """Celery's own: a plain `AsyncResult(job_id)` reads what we store."""
 
+DEFAULT_TENANT = "default"
+TENANT_SEPARATOR = "~"
+"""Between a tenant and a name of its own; in no name, so that the two cannot be confused."""
+
 CATALOGUE_KEY = "batchyard:catalogue"
+LIMITS_KEY = "batchyard:limits"
+"""Hash: `tenant:<name>` or `tenant:*` to the most open jobs, `model:<name>` to the most waiting ones."""
+WAITING_KEY = "batchyard:waiting"
+"""Hash: jobs that wait for each model, from their acceptance (where it is known then) until a worker has
+them."""
+DONE_KEY = "batchyard:done"
+"""Hash: jobs that each model's workers have ended since the beginning."""
+RATES_KEY = "batchyard:rates"
+"""Hash: jobs that each model's workers end a second."""
+FULL_KEY = "batchyard:full"
+"""There while Redis's memory is nearly full."""
+DEADLINES_KEY = "batchyard:deadlines"
+"""Sorted set: open jobs that have a deadline, by it (seconds since the epoch)."""
+FINALS_KEY = "batchyard:finals"
+"""Stream: the ids of jobs as they end, while an auditor is set up."""
+AUDITING_KEY = "batchyard:auditing"
+"""There while an auditor is set up."""
+DEAD_KEY = "batchyard:dead"
+"""Hash: dead letters as JSON by their id."""
+DEAD_INDEX_KEY = "batchyard:dead:index"
+"""Sorted set: the ids of dead letters by time."""
+
+
+def full_name(tenant: str, name: str) -> str:
+    """The id or batch `name` of a tenant as the yard knows it; the default tenant's stay as they are."""
+    if tenant == DEFAULT_TENANT or name.startswith(tenant + TENANT_SEPARATOR):
+        return name
+    return f"{tenant}{TENANT_SEPARATOR}{name}"
+
+
+def tenant_of(full: str) -> str:
+    """The tenant in a full name."""
+    tenant, separator, _ = full.partition(TENANT_SEPARATOR)
+    return tenant if separator else DEFAULT_TENANT
 
 
 def model_queue(model_name: str) -> str:
@@ -24,9 +62,34 @@ def model_queue(model_name: str) -> str:
     return MODEL_QUEUE_PREFIX + model_name
 
 
+def model_of_queue(queue: str) -> str:
+    """The model whose workers consume `queue`; empty where it is no model's."""
+    return queue.removeprefix(MODEL_QUEUE_PREFIX) if queue.startswith(MODEL_QUEUE_PREFIX) else ""
+
+
 def priority_queue(queue: str, priority: int) -> str:
     """The Redis list that kombu keeps for `queue` at `priority` (0 = first … 9 = last)."""
     return queue if priority == 0 else f"{queue}{PRIORITY_SEPARATOR}{priority}"
+
+
+def flow_key(queue: str, priority: int, tenant: str, batch: str) -> str:
+    """The list of one flow's messages; `batch` is a full name, or empty for jobs that have none. `|` is in no
+    name.
+    """
+    return f"batchyard:flow|{queue}|{priority}|{tenant}|{batch}"
+
+
+def ring_key(queue: str, priority: int, tenant: str | None = None) -> str:
+    """The list of the tenants that have messages in a queue, or of one's batches that have; the last of it
+    is the next one.
+    """
+    ring = f"batchyard:ring|{queue}|{priority}"
+    return ring if tenant is None else f"{ring}|{tenant}"
+
+
+def open_key(tenant: str) -> str:
+    """Where the number of a tenant's jobs without a result is kept."""
+    return f"batchyard:open:{tenant}"
 
 
 def bell_key(queue: str) -> str:

@@ -37,7 +37,7 @@ class Settings(BaseSettings):
     """UTF-8 bytes of all text in one job."""
     max_image_bytes: Annotated[int, Field(gt=0)] = 20_971_520
     max_image_pixels: Annotated[int, Field(gt=0)] = 50_000_000
-    lease_seconds: Annotated[float, Field(ge=2)] = 10.0
+    lease_seconds: Annotated[float, Field(ge=1)] = 3.0
     """A worker or router that has not renewed its messages for this long is taken for dead."""
     omp_spin_count: Annotated[int, Field(ge=0)] | None = 2000
     """GOMP_SPINCOUNT of the engine, whose threads share their cores with others; None for OpenMP's own. Where

@@ -17,23 +17,46 @@ from redis import exceptions as errors
 from batchyard import names
 from batchyard.errors import JobCancelled, JobExpired, YardError, YardUnavailable
 from batchyard.result import ErrorInfo, Result
-from batchyard.scripts import CANCEL, PUBLISH, STORE, SUBMIT
+from batchyard.scripts import CANCEL, LENGTH, PUBLISH, STORE, SUBMIT
 from batchyard.states import State
 from batchyard.submission import Prepared
 from batchyard.wire import dumps, task_message
 
 Commands = Sequence[tuple[Any, ...]]
+LONGEST_RETRY_AFTER_S = 60.0
 T = TypeVar("T")
 Op = Generator[Commands, list[Any], T]
 
 
 @dataclass(frozen=True, slots=True)
+class Congestion:
+    """Why a chunk was not taken now: `kind` is tenant, model or memory, `name` whose `limit` it would exceed,
+    `count` how many jobs there are. `retry_after` in seconds, a guess.
+    """
+
+    kind: str
+    name: str
+    limit: int
+    count: int
+    retry_after: float
+
+
+@dataclass(frozen=True, slots=True)
 class Submitted:
-    """What became of one chunk: how many jobs were new, or the positions of those whose id has another body
-    (then nothing was queued)."""
+    """What became of one chunk: how many jobs were new, or the positions of those whose id has another body,
+    or why there is no room (then nothing was queued)."""
 
     new: int
-    conflicts: tuple[int, ...]
+    conflicts: tuple[int, ...] = ()
+    congestion: Congestion | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """How many jobs a cancellation ended, and which of them a worker had in hand."""
+
+    count: int
+    running: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,38 +77,54 @@ class BatchStatus:
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """One routed job, ready to be published: its id, queue, priority, message and new state document."""
+    """One routed job, ready to be published: its id, queue, priority, flow (tenant and batch), message and
+    new state document."""
 
     job_id: str
     queue: str
     priority: int
+    tenant: str
+    batch: str
     message: str
     state: str
 
 
 def submit(chunk: Sequence[Prepared], ttl: int) -> Op[Submitted]:
-    """Claim and queue one chunk of jobs of the same batch for the router: all of it, or none."""
+    """Claim and queue one chunk of jobs of the same tenant and batch for the router: all of it, or none."""
     now = time.time()
+    first = chunk[0]
     priority = min(job.priority for job in chunk)
     message = task_message(
         names.ROUTE_TASK,
-        f"route-{chunk[0].id}-{len(chunk)}",
+        f"route-{first.id}-{len(chunk)}",
         f'{{"jobs":[{",".join(job.body for job in chunk)}],"submitted":{now}}}',
         names.ROUTE_QUEUE,
         priority,
         ignore_result=True,
     )
-    pairs = [word for job in chunk for word in (job.id, job.digest)]
+    words = [
+        word
+        for job in chunk
+        for word in (job.id, job.digest, job.expects, "" if job.deadline is None else repr(job.deadline))
+    ]
     (reply,) = yield [
-        (
-            "EVAL", SUBMIT, 0, ttl, chunk[0].batch, now, names.priority_queue(names.ROUTE_QUEUE, priority),
-            message, names.RESULT_KEY_PREFIX, names.claim_key(""), names.bell_key(names.ROUTE_QUEUE),
-            len(chunk), *pairs,
-        )
-    ]  # fmt: skip
-    if int(reply[0]) == 0:
+        ("EVAL", SUBMIT, 0, ttl, now, first.tenant, first.batch, priority, message, len(chunk), *words)
+    ]
+    kind = int(reply[0])
+    if kind == 0:
         return Submitted(0, tuple(int(position) for position in reply[1]))
-    return Submitted(int(reply[1]), ())
+    if kind == 2:
+        return Submitted(0, congestion=_congestion([_text(word) for word in reply[1:]]))
+    return Submitted(int(reply[1]))
+
+
+def _congestion(words: Sequence[str]) -> Congestion:
+    kind, name, limit, count, rate = words
+    if kind == "memory":
+        return Congestion(kind, name, 0, 0, LONGEST_RETRY_AFTER_S / 2)
+    # when a twentieth of the limit has been done: room for some chunks
+    seconds = int(limit) / 20 / float(rate) if float(rate) > 0 else LONGEST_RETRY_AFTER_S
+    return Congestion(kind, name, int(limit), int(count), min(LONGEST_RETRY_AFTER_S, max(1.0, seconds)))
 
 
 def publish(publications: Sequence[Publication], ttl: int) -> Op[int]:
@@ -93,44 +132,29 @@ def publish(publications: Sequence[Publication], ttl: int) -> Op[int]:
     words = [
         word
         for p in publications
-        for word in (
-            p.job_id, names.priority_queue(p.queue, p.priority), names.bell_key(p.queue), p.message, p.state
-        )
-    ]  # fmt: skip
-    (reply,) = yield [("EVAL", PUBLISH, 0, names.RESULT_KEY_PREFIX, ttl, len(publications), *words)]
+        for word in (p.job_id, p.queue, p.priority, p.tenant, p.batch, p.message, p.state)
+    ]
+    (reply,) = yield [("EVAL", PUBLISH, 0, ttl, len(publications), *words)]
     return int(reply)
 
 
 def finish(results: Iterable[tuple[str, str, State, str]], ttl: int) -> Op[int]:
-    """Store final documents of (job id, batch, state, document); the first for an id stays."""
+    """Store documents of (job id, batch, state, document) unless a final one stands; the first final one
+    stays."""
     replies = yield [
-        (
-            "EVAL",
-            STORE,
-            0,
-            names.result_key(job_id),
-            ttl,
-            job_id,
-            batch,
-            str(state),
-            document,
-            int(state.final),
-        )
+        ("EVAL", STORE, 0, ttl, job_id, batch, str(state), document, int(state.final), "")
         for job_id, batch, state, document in results
     ]
     return sum(int(reply) for reply in replies)
 
 
-def cancel(job_ids: Sequence[str], error: YardError, ttl: int) -> Op[int]:
-    """End jobs that are known and have no result as REVOKED; returns how many."""
-    replies = yield [
-        (
-            "EVAL", CANCEL, 0, names.result_key(job_id), ttl, job_id, names.claim_key(job_id),
-            failure_document(job_id, State.REVOKED, error),
-        )
-        for job_id in job_ids
-    ]  # fmt: skip
-    return sum(int(reply) for reply in replies)
+def cancel(job_ids: Sequence[str], error: YardError, ttl: int) -> Op[Cancelled]:
+    """End jobs that are known and have no result as REVOKED."""
+    if not job_ids:
+        return Cancelled(0, ())
+    words = [word for id_ in job_ids for word in (id_, failure_document(id_, State.REVOKED, error))]
+    (reply,) = yield [("EVAL", CANCEL, 0, ttl, len(job_ids), *words)]
+    return Cancelled(int(reply[0]), tuple(_text(job_id) for job_id in reply[1]))
 
 
 def state_document(job_id: str, state: State, result: object = None, traceback: str | None = None) -> str:
@@ -220,14 +244,13 @@ def get_catalogue() -> Op[dict[str, Any] | None]:
 
 
 def queue_lengths(queues: Sequence[str]) -> Op[dict[str, int]]:
-    """Messages waiting in each queue, all priorities together."""
+    """Messages waiting in each queue, all priorities and flows together."""
+    if not queues:
+        return {}
     replies = yield [
-        ("LLEN", names.priority_queue(queue, priority))
-        for queue in queues
-        for priority in names.PRIORITY_STEPS
+        ("EVAL", LENGTH, 0, names.PRIORITY_SEPARATOR, names.PRIORITY_STEPS[-1], queue) for queue in queues
     ]
-    width = len(names.PRIORITY_STEPS)
-    return {queue: sum(map(int, replies[i * width : (i + 1) * width])) for i, queue in enumerate(queues)}
+    return {queue: int(reply) for queue, reply in zip(queues, replies, strict=True)}
 
 
 def result_state(document: dict[str, Any] | None) -> State:

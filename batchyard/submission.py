@@ -4,8 +4,8 @@ Pure: needs no Redis. What the yard's catalogue allows is handed in.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from batchyard.errors import InvalidConfig, InvalidJob, YardError, shown
@@ -26,14 +26,18 @@ MAX_CHUNK = 10_000
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A checked job in the form that travels. `body` is its JSON of `size` bytes; `digest` tells bodies
-    apart, the batch left out. `index` and `item` are the caller's position and item."""
+    apart, the batch left out. `expects` is the model that the job is known to go to, empty where the router
+    decides; `deadline` in seconds since the epoch. `index` and `item` are the caller's position and item."""
 
     id: str
     body: str
     size: int
     digest: str
     priority: int
+    tenant: str
     batch: str
+    expects: str
+    deadline: float | None
     images: tuple[str, ...]
     index: int
     item: object
@@ -73,26 +77,37 @@ class Known:
 
     tasks: frozenset[str] = frozenset()
     models: frozenset[str] = frozenset()
+    only_models: Mapping[str, str] = field(default_factory=dict)
+    """The one model of each task that has no other."""
 
     @staticmethod
     def of(catalogue: dict[str, Any] | None) -> "Known":
         """The names in a catalogue document, as the router publishes it."""
         if catalogue is None:
             return Known()
+        models_of: dict[str, list[str]] = {}
+        for entry in catalogue["model_list"]:
+            for task in entry.get("tasks", ()):
+                models_of.setdefault(task, []).append(entry["model_name"])
         return Known(
             frozenset(entry["task"] for entry in catalogue["task_list"]),
             frozenset(entry["model_name"] for entry in catalogue["model_list"]),
+            {task: models[0] for task, models in models_of.items() if len(models) == 1},
         )
+
+    def model_of(self, job: Job) -> str:
+        """The model that a job is known to go to; empty where the router decides."""
+        return self.only_models.get(job.task, "") if job.model == AUTO else job.model
 
     def check(self, job: Job) -> None:
         """Raise InvalidJob (`unknown_task`, `unknown_model`) if the job names what the yard has not."""
-        for field, name, known in (("task", job.task, self.tasks), ("model", job.model, self.models)):
+        for kind, name, known in (("task", job.task, self.tasks), ("model", job.model, self.models)):
             if known and name != AUTO and name not in known:
                 raise InvalidJob(
-                    f"no {field} {shown(name)}; there are {', '.join(sorted(known))}",
-                    code=f"unknown_{field}",
-                    field=field,
-                    remedy=f"name one of these or auto, or add it to configs/models.yaml under {field}_list",
+                    f"no {kind} {shown(name)}; there are {', '.join(sorted(known))}",
+                    code=f"unknown_{kind}",
+                    field=kind,
+                    remedy=f"name one of these or auto, or add it to configs/models.yaml under {kind}_list",
                 )
 
 
@@ -121,7 +136,10 @@ def prepare(
     if job.batch is not None:
         tail = f',"batch":{dumps(job.batch)}}}'
         body, size = body[:-1] + tail, size - 1 + len(tail)
-    return Prepared(job.id, body, size, digest, job.priority, job.batch or "", job.images, index, item)
+    return Prepared(
+        job.id, body, size, digest, job.priority, job.tenant, job.batch or "", known.model_of(job),
+        job.deadline, job.images, index, item,
+    )  # fmt: skip
 
 
 def _unsendable(job: Job, exc: Exception) -> InvalidJob:

@@ -5,8 +5,11 @@ process killed in between loses it. Here one Lua call does both. As Lua cannot b
 waits on a *doorbell* list that our publishers ring; a message from a publisher that does not ring is
 found within `IDLE_SECONDS`.
 
-A message is leased: while its consumer lives it renews the lease, and when the consumer has been silent
-for `visibility_timeout` seconds another restores the message, marked redelivered.
+A message is leased: while its consumer lives it renews the lease (`leases.py`), and when the consumer has
+been silent for `visibility_timeout` seconds another restores the message, marked redelivered.
+
+Behind kombu's own list of a queue and priority stand flows, one a tenant and batch, that take turns; our
+scripts fill them. A message of a flow comes with its tenant in the header `flow`, whatever it says itself.
 
 A consumer that holds as many messages as it may (its prefetch count) still looks for interactive ones every
 `PEEK_SECONDS` and takes up to `interactive_extra` of them beyond its count: it can let them go first. It
@@ -22,56 +25,25 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
+import redis
 from kombu.transport import redis as stock
 from kombu.transport import virtual
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
 
+from batchyard.leases import LeaseKeeper
 from batchyard.names import INTERACTIVE_PRIORITIES, RESULT_KEY_PREFIX, bell_key, unprocessable_key
+from batchyard.scripts import POP, RESTORE
 
 logger = logging.getLogger(__name__)
 
 IDLE_SECONDS = 0.25
 PEEK_SECONDS = 0.02
+RESTORED_AT_ONCE = 100
 UNPROCESSABLE_KEPT = 1000
 
 _TAG = re.compile(rb'"delivery_tag": ?"([^"]+)"')
 """The same pattern as in POP."""
-
-POP = """
--- keys: lists by priority, the queues in turn within one
--- args: index key, unacked key, result key prefix, then for each list its queue and 1 if its consumer
--- acknowledges
--- A task that has its final result (it was cancelled, say) is dropped here: handing 50,000 of them to
--- workers would hold up the queue for minutes. Returns the number dropped if there was nothing else to do.
-local function finished(message)
-  local id = string.match(message, '"id": ?"([^"]+)"')
-  local state = id and redis.call('GET', ARGV[3] .. id)
-  local status = state and string.match(state, '^{"status": ?"(%u+)"')
-  return status == 'SUCCESS' or status == 'FAILURE' or status == 'REVOKED'
-end
-local dropped = 0
-for i, list in ipairs(KEYS) do
-  local message = redis.call('RPOP', list)
-  while message and finished(message) do
-    dropped = dropped + 1
-    if dropped >= 1000 then return dropped end
-    message = redis.call('RPOP', list)
-  end
-  if message then
-    -- what has no tag is no message of Celery's; the caller sets it aside
-    local tag = string.match(message, '"delivery_tag": ?"([^"]+)"')
-    if tag and ARGV[3 + 2 * i] == '1' then
-      local now = redis.call('TIME')
-      redis.call('ZADD', ARGV[1], now[1] + now[2] / 1000000, tag)
-      redis.call('HSET', ARGV[2], tag, '[' .. message .. ', "", "' .. ARGV[2 + 2 * i] .. '"]')
-    end
-    return {ARGV[2 + 2 * i], message}
-  end
-end
-if dropped > 0 then return dropped end
-return nil
-"""
 
 RING = """
 -- key: bell; args: tokens
@@ -111,36 +83,33 @@ class QoS(stock.QoS):
             return
         super().restore_unacked_once(stderr)
 
-    def renew(self) -> None:
-        """Renew the lease of every message this consumer still holds."""
-        tags = [tag for tag in list(self._delivered) if tag not in self._dirty]
-        if tags:
-            with self.channel.conn_or_acquire() as client:
-                client.zadd(self.unacked_index_key, dict.fromkeys(tags, server_time(client)), xx=True)
+    def tags(self) -> list[str]:
+        """The messages that this consumer still holds. Called from the leases' thread."""
+        return [tag for tag in list(self._delivered) if tag not in self._dirty]
 
     def restore_visible(self, start: int = 0, num: int | None = None, interval: int = 1) -> None:
         """Give back every message whose lease has ended, by Redis's clock: hosts' clocks may differ."""
         with self.channel.conn_or_acquire() as client:
-            ended = server_time(client) - self.visibility_timeout
-            try:
-                with stock.Mutex(client, self.unacked_mutex_key, self.unacked_mutex_expire):
-                    tags = client.zrangebyscore(
-                        self.unacked_index_key, 0, ended, start=start, num=num or 1000
-                    )
-                    for tag in tags:
-                        self.restore_by_tag(bytes_to_str(tag), client)
-            except stock.MutexHeld:
+            while self._restore(client, "", to_back=False) >= RESTORED_AT_ONCE:
                 pass
 
     def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:
-        """Give one message back to its queue; a record that cannot be read is set aside."""
-        try:
-            super().restore_by_tag(tag, client, leftmost)
-        except (ValueError, TypeError, LookupError, RecursionError):
-            logger.exception("set aside a record of an unacknowledged message that cannot be read")
-            with self.channel.conn_or_acquire(client) as connection:
-                record = connection.hget(self.unacked_key, tag)
-                set_aside(connection, "unacked", record or b"", self, tag)
+        """Give one message back to its queue, to the back with `leftmost`."""
+        with self.channel.conn_or_acquire(client) as connection:
+            self._restore(connection, bytes_to_str(tag), to_back=leftmost)
+
+    def _restore(self, client: Any, tag: str, *, to_back: bool) -> int:
+        """Give back one message, or (tag empty) some of those whose lease has ended; returns how many. A
+        record that cannot be read is set aside."""
+        lease, separator = self.visibility_timeout, self.channel.sep
+        keys = self.unacked_index_key, self.unacked_key
+        count, *unreadable = client.eval(RESTORE, 2, *keys, lease, int(to_back), separator, tag)
+        for broken, record in zip(unreadable[::2], unreadable[1::2], strict=True):
+            logger.error("set aside a record of an unacknowledged message that cannot be read")
+            set_aside(client, "unacked", record, self, bytes_to_str(broken))
+        if count and not tag:
+            logger.warning("%d messages whose consumer is gone were given back", count)
+        return int(count) + len(unreadable) // 2
 
 
 class Channel(stock.Channel):
@@ -181,11 +150,16 @@ class Channel(stock.Channel):
             connection.send_command("BLPOP", *(bell_key(queue) for queue in queues), IDLE_SECONDS)
             return
         priorities = INTERACTIVE_PRIORITIES if self._peeking else self.priority_steps
-        lists = [(self._q_for_pri(queue, pri), queue) for pri in priorities for queue in queues]
-        sources = [word for _, queue in lists for word in (queue, int(queue not in self._unacknowledged))]
+        places = [(queue, priority) for priority in priorities for queue in queues]
+        lists = [self._q_for_pri(queue, priority) for queue, priority in places]
+        sources = [
+            word
+            for queue, priority in places
+            for word in (queue, priority, int(queue not in self._unacknowledged))
+        ]
         connection.send_command(
-            "EVAL", POP, len(lists), *(name for name, _ in lists),
-            self.unacked_index_key, self.unacked_key, RESULT_KEY_PREFIX, *sources,
+            "EVAL", POP, 2 + len(lists), self.unacked_index_key, self.unacked_key, *lists,
+            RESULT_KEY_PREFIX, *sources,
         )  # fmt: skip
 
     def _brpop_read(self, **options: Any) -> bool:
@@ -206,7 +180,7 @@ class Channel(stock.Channel):
                 raise stock.Empty()
             queue = bytes_to_str(reply[0])
             self._queue_cycle.rotate(queue)
-            if not self._hand_over(queue, reply[1]):
+            if not self._hand_over(queue, reply[1], bytes_to_str(reply[2])):
                 raise stock.Empty()
             return True
         finally:
@@ -219,11 +193,13 @@ class Channel(stock.Channel):
         if wake is not None:
             wake(PEEK_SECONDS)
 
-    def _hand_over(self, queue: str, message: bytes) -> bool:
-        """Give a message to its consumer. One that is none of Celery's, or that makes its consumer stumble,
+    def _hand_over(self, queue: str, message: bytes, tenant: str) -> bool:
+        """Give a message to its consumer, with the tenant of its flow, empty where it came through none.
+        One that is none of Celery's, or that makes its consumer stumble,
         is set aside: a bad push must not stop a worker, nor wait for the next one."""
         payload = read_envelope(message)
         if payload is not None:
+            payload["headers"]["flow"] = tenant
             try:
                 self.connection._deliver(payload, queue)
             except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
@@ -249,25 +225,46 @@ class Transport(stock.Transport):
     wake_after: Callable[[float], None] | None = None
     """Makes the event loop, if there is one, turn once more after so many seconds: nothing else would."""
 
+    _leases: LeaseKeeper | None = None
+
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
         super().register_with_event_loop(connection, loop)
         self.wake_after = lambda seconds: loop.call_later(seconds, lambda: None)
         cycle = self.cycle
         lease = float(connection.client.transport_options.get("visibility_timeout", 3600))
-
-        def renew() -> None:
-            for channel in list(cycle._channels):
-                if channel._qos is not None:
-                    try:
-                        channel.qos.renew()
-                    except channel.connection_errors:
-                        logger.warning("could not renew leases; the consumer loop reconnects", exc_info=True)
-
+        if self._leases is None:
+            self._leases = LeaseKeeper(self._held, self._lease_connection, lease / 4)
+        self._leases.turned()
         # A reconnect registers again on the same cycle; the timer of the lost connection must go.
-        stale = getattr(cycle, "_renew_tref", None)
+        stale = getattr(cycle, "_turned_tref", None)
         if stale is not None:
             stale.cancel()
-        cycle._renew_tref = loop.call_repeatedly(lease / 4, renew)
+        cycle._turned_tref = loop.call_repeatedly(1.0, self._leases.turned)
+
+    def _held(self) -> list[tuple[str, list[str]]]:
+        """What the channels hold, for the leases' thread."""
+        held = [channel._qos for channel in list(self.cycle._channels) if channel._qos is not None]
+        return [(qos.unacked_index_key, qos.tags()) for qos in held]
+
+    def _lease_connection(self) -> "redis.Redis":
+        """A connection of the leases' thread alone, that does not wait for longer than a lease lasts."""
+        channels = list(self.cycle._channels)
+        if not channels:
+            raise redis.ConnectionError("the channels have just been closed")
+        channel = channels[0]
+        seconds = channel.visibility_timeout
+        parameters = channel._connparams() | {
+            "socket_timeout": seconds,
+            "socket_connect_timeout": seconds,
+            "max_connections": None,
+        }
+        return redis.Redis(connection_pool=redis.ConnectionPool(**parameters))
+
+    def close_connection(self, connection: Any) -> None:
+        if self._leases is not None:
+            self._leases.stop()
+            self._leases = None
+        super().close_connection(connection)
 
 
 def set_aside(client: Any, queue: str, message: bytes, qos: QoS, tag: str | None) -> None:
@@ -280,12 +277,6 @@ def set_aside(client: Any, queue: str, message: bytes, qos: QoS, tag: str | None
         pipe.execute()
     if tag is not None and tag in qos._delivered:
         virtual.QoS.ack(qos, tag)
-
-
-def server_time(client: Any) -> float:
-    """Redis's own clock, in seconds since the epoch."""
-    seconds, microseconds = client.time()
-    return float(seconds + microseconds / 1_000_000)
 
 
 def read_envelope(message: bytes) -> dict[str, Any] | None:

@@ -38,7 +38,7 @@ def task_message(
 
     Args: `kwargs` as a mapping, or as JSON text that is taken as it is; `expires` in seconds since the
     epoch; `time_limit` in seconds of running; `headers` are custom ones, which Celery hands to the task
-    as attributes of its request.
+    as attributes of its request. The transport counts in `lost` how often a consumer vanished with it.
     """
     all_headers: dict[str, Any] = {
         "lang": "py",
@@ -60,6 +60,8 @@ def task_message(
         "replaced_task_nesting": 0,
         "stamped_headers": None,
         "stamps": {},
+        "lost": 0,
+        "redelivered": False,
     }
     if headers:
         all_headers |= headers

@@ -161,9 +161,8 @@ def _publication(item: Decided, submitted: float, now: float, times: dict[str, f
         },
     )
     message.encode()  # a lone surrogate fails here, for this job alone, and not in the send of the chunk
-    return Publication(
-        job.id, queue, job.priority, message, store.state_document(job.id, State.ROUTED, route)
-    )
+    state = store.state_document(job.id, State.ROUTED, route)
+    return Publication(job.id, queue, job.priority, job.tenant, job.batch or "", message, state)
 
 
 def _field(job: Job, exc: Exception) -> str | None:

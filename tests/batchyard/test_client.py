@@ -17,6 +17,7 @@ from batchyard.errors import IdConflict, InvalidJob, ResultTimeout, UnknownJob, 
 from batchyard.revoke import broadcast_revoke
 from batchyard.settings import Settings
 from batchyard.states import State
+from tests.waiting import chunk_jobs, messages
 
 
 @pytest.fixture
@@ -32,11 +33,7 @@ def raw(settings: Settings) -> Iterator[redis.Redis]:
 
 
 def chunks_queued(raw: redis.Redis) -> list[list[dict]]:
-    found = []
-    for priority in names.PRIORITY_STEPS:
-        for message in raw.lrange(names.priority_queue(names.ROUTE_QUEUE, priority), 0, -1):
-            found.append(json.loads(json.loads(message)["body"])[1]["jobs"])
-    return found
+    return [chunk_jobs(message) for message in messages(raw, names.ROUTE_QUEUE)]
 
 
 def finish(
@@ -253,7 +250,7 @@ def test_a_wrong_password_or_missing_right_is_said_and_not_worth_a_retry(
 
 
 def test_a_key_of_another_type_is_a_store_error_in_one_short_line(client: Client, raw: redis.Redis) -> None:
-    raw.set(names.priority_queue(names.ROUTE_QUEUE, 6), "no list")
+    raw.set(names.flow_key(names.ROUTE_QUEUE, 6, "default", ""), "no list")
     with pytest.raises(YardUnavailable) as caught:
         client.submit(prompt="x")
     assert (caught.value.code, caught.value.retryable) == ("store_error", False)

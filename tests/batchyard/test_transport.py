@@ -12,9 +12,11 @@ from kombu import Connection, Consumer, Queue
 
 from batchyard.app import UNACKED, make_app
 from batchyard.names import bell_key, priority_queue, result_key, unprocessable_key
+from batchyard.scripts import RENEW
 from batchyard.settings import Settings
 from batchyard.transport import read_envelope
 from batchyard.wire import task_message
+from tests.batchyard.consumers import take
 
 
 @pytest.fixture
@@ -33,26 +35,6 @@ def message(number: int, queue: str = "q", priority: int = 0) -> str:
     return task_message("t", f"id-{number}", {"n": number}, queue, priority)
 
 
-def take(
-    connection: Connection, count: int, queues: tuple[str, ...] = ("q",), no_ack: bool = False
-) -> list[Any]:
-    """The next `count` messages, unacknowledged."""
-    found: list[Any] = []
-    names = [Queue(name, exchange="", routing_key=name) for name in queues]
-    consumer = Consumer(
-        connection.channel(),
-        queues=names,
-        on_message=found.append,
-        no_ack=no_ack,
-        accept=["json"],
-        auto_declare=False,
-    )
-    with consumer:
-        while len(found) < count:
-            connection.drain_events(timeout=20)
-    return found
-
-
 def test_a_popped_message_is_recorded_until_it_is_acknowledged(
     connection: Connection, raw: redis.Redis
 ) -> None:
@@ -60,7 +42,7 @@ def test_a_popped_message_is_recorded_until_it_is_acknowledged(
     [taken] = take(connection, 1)
     tag = taken.delivery_tag
     recorded, exchange, queue = json.loads(raw.hget(UNACKED, tag))
-    assert (recorded["headers"]["id"], exchange, queue) == ("id-1", "", "q")
+    assert (recorded["headers"]["id"], exchange, queue) == ("id-1", "0", "q")
     assert raw.zscore(f"{UNACKED}:index", tag) is not None
     taken.ack()
     assert raw.hlen(UNACKED) == 0
@@ -164,7 +146,7 @@ def test_a_message_whose_lease_ended_is_delivered_again_and_marked(
     channel.qos.restore_visible(num=10, interval=1)
     assert raw.llen("q") == 0, "the lease has not ended"
     raw.zadd(f"{UNACKED}:index", {held.delivery_tag: 1.0})
-    channel.qos.renew()
+    assert raw.eval(RENEW, 1, f"{UNACKED}:index", held.delivery_tag) == []
     channel.qos.restore_visible(num=10, interval=1)
     assert raw.llen("q") == 0, "the lease was renewed"
     raw.zadd(f"{UNACKED}:index", {held.delivery_tag: 1.0})
@@ -172,8 +154,12 @@ def test_a_message_whose_lease_ended_is_delivered_again_and_marked(
     with make_app(settings).connection_for_read() as other:
         [again] = take(other, 1)
         assert again.headers["id"] == "id-1"
-        assert again.headers["redelivered"]
+        assert (again.headers["redelivered"], again.headers["lost"]) == (True, 1)
+        held.ack()
+        assert raw.eval(RENEW, 1, f"{UNACKED}:index", held.delivery_tag) == [held.delivery_tag]
+        assert raw.hlen(UNACKED) == 1, "who lost it cannot acknowledge it for the one who has it now"
         again.ack()
+        assert raw.hlen(UNACKED) == 0
 
 
 def test_cancelled_tasks_are_dropped_without_going_to_a_consumer(

@@ -10,6 +10,7 @@ from batchyard.errors import InvalidConfig, InvalidJob, YardError, YardUnavailab
 from batchyard.settings import Settings
 from batchyard.states import State
 from router.service import PUBLISH_AT_ONCE, Loaded, Router, load
+from tests import waiting
 
 DEFECT = {"id": "d", "prompt": "please C4 on panel 9 has a solder bridge", "batch": "b1"}
 FAQ = {"id": "f", "prompt": "怎么取消第 3 个任务?批次 7", "priority": 0}
@@ -41,17 +42,14 @@ def router(settings, loaded):
 
 def chunks_waiting(connection):
     """Every chunk on the route queue, taken off it: (jobs, submitted)."""
-    found = []
-    for priority in names.PRIORITY_STEPS:
-        while (message := connection.rpop(names.priority_queue(names.ROUTE_QUEUE, priority))) is not None:
-            kwargs = json.loads(json.loads(message)["body"])[1]
-            found.append((kwargs["jobs"], kwargs["submitted"]))
-    return found
+    found = [json.loads(message["body"])[1] for message in waiting.messages(connection, names.ROUTE_QUEUE)]
+    for key in connection.scan_iter("batchyard:*|route|*"):
+        connection.delete(key)
+    return [(kwargs["jobs"], kwargs["submitted"]) for kwargs in found]
 
 
 def messages(connection, model, priority):
-    name = names.priority_queue(names.model_queue(model), priority)
-    return [json.loads(text) for text in reversed(connection.lrange(name, 0, -1))]
+    return waiting.messages(connection, names.model_queue(model), [priority])
 
 
 def test_submitted_jobs_reach_their_models_under_their_own_ids(client, router, connection):

@@ -21,6 +21,7 @@ from batchyard.states import State
 from batchyard.wire import task_message
 from router import tasks
 from router.service import Outcome, Router, load
+from tests.waiting import messages
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PATIENCE = 60.0
@@ -63,8 +64,7 @@ def process(redis_url, connection, tmp_path):
 
 
 def waiting(connection, model):
-    queue = names.model_queue(model)
-    return sum(connection.llen(names.priority_queue(queue, priority)) for priority in names.PRIORITY_STEPS)
+    return len(messages(connection, names.model_queue(model)))
 
 
 def test_a_batch_is_routed_and_what_is_not_ours_harms_nobody(process, settings, connection):
@@ -99,10 +99,10 @@ def test_a_chunk_that_a_dead_router_had_taken_is_routed_once(settings, connectio
     with Client(settings) as client:
         process.send_signal(signal.SIGSTOP)
         client.submit_many(jobs, batch="b")
-        queue = names.priority_queue(names.ROUTE_QUEUE, 6)
-        message = connection.rpop(queue)  # as a router takes a chunk; this one dies after publishing one job
+        flow = names.flow_key(names.ROUTE_QUEUE, 6, "default", "b")
+        message = connection.rpop(flow)  # as a router takes a chunk; this one dies after publishing one job
         tag = json.loads(message)["properties"]["delivery_tag"]
-        connection.hset(UNACKED, tag, f'[{message}, "", "{names.ROUTE_QUEUE}"]')
+        connection.hset(UNACKED, tag, f'[{message}, "6|default|b", "{names.ROUTE_QUEUE}"]')
         connection.zadd(f"{UNACKED}:index", {tag: time.time()})
         bodies = json.loads(json.loads(message)["body"])[1]["jobs"]
         dead = Router(settings, load(settings))

@@ -97,7 +97,9 @@ def publish(settings: Settings) -> Publish:
                 headers={"batch": job.batch or "", "submitted": time.time(), "routed": time.time()},
             )  # fmt: skip
             state = store.state_document(job.id, State.ROUTED)
-            publications.append(store.Publication(job.id, queue, job.priority, message, state))
+            publications.append(
+                store.Publication(job.id, queue, job.priority, job.tenant, job.batch or "", message, state)
+            )
         with redis.Redis.from_url(settings.url) as connection:
             store.run(connection, store.publish(publications, 600))
         return [job.id for job in jobs]

@@ -14,6 +14,7 @@ from batchyard.client import Client
 from batchyard.job import Job
 from batchyard.settings import Settings
 from batchyard.states import State
+from tests.waiting import messages
 from tests.workers.conftest import ROOT, Publish, start_worker, stop
 
 REPORT = "Board A17: solder bridge found at U12 between pin 3 and pin 4."
@@ -69,7 +70,7 @@ def await_held(worker: subprocess.Popen[bytes], settings: Settings, count: int) 
 
 def left_in_queue(settings: Settings) -> int:
     with redis.Redis.from_url(settings.url) as raw:
-        return int(raw.llen(names.priority_queue(names.model_queue("defect_detect"), 6)))
+        return len(messages(raw, names.model_queue("defect_detect"), [6]))
 
 
 def test_an_interactive_job_is_done_while_batch_jobs_have_every_slot(

@@ -12,6 +12,7 @@ from batchyard import names
 from batchyard.client import Client
 from batchyard.job import Job
 from batchyard.settings import Settings
+from tests.waiting import messages
 from tests.workers.conftest import Publish, start_worker, stop
 
 REPORT = "Board A17: solder bridge found at U12 between pin 3 and pin 4."
@@ -62,9 +63,9 @@ def test_the_message_of_the_next_attempt_has_the_same_options_and_shows_no_promp
 def again(raw: redis.Redis) -> Iterator[dict]:
     """The message of a second attempt, on the queue or with the worker that waits for its time."""
     while True:
-        queued = raw.lrange(names.priority_queue(names.model_queue("defect_detect"), 3), 0, -1)
+        queued = messages(raw, names.model_queue("defect_detect"), [3])
         held = [json.loads(record)[0] for record in raw.hvals("batchyard:unacked")]
-        for message in [*(json.loads(text) for text in queued), *held]:
+        for message in [*queued, *held]:
             if message["headers"].get("retries") == 1:
                 yield message
 
