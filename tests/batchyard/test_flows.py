@@ -155,9 +155,7 @@ def test_a_job_that_ends_before_its_route_is_not_waited_for(raw: redis.Redis) ->
     cancelled = store.run(raw, store.cancel(["n", "nobody"], JobCancelled("x"), TTL))
     assert (cancelled.count, cancelled.running) == (1, ())
     assert waiting(raw) == 0
-    assert raw.get(names.open_key("acme")) == "1", (
-        "the id says whose it is, and this one is the default tenant's"
-    )
+    assert raw.get(names.open_key("default")) == "0"
     assert raw.zcard(names.DEADLINES_KEY) == 0
 
 
