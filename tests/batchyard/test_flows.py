@@ -64,7 +64,8 @@ def test_tenants_take_turns_and_so_do_the_batches_of_each(connection: Connection
     put(raw, *(publication(f"acme~{n}", "acme", "acme~b") for n in range(3)))
     taken = take(connection, 11, (QUEUE,))
     assert ids(taken) == [
-        "big-0", "acme~0", "small-0", "acme~1", "big-1", "acme~2", "small-1", *(f"big-{n}" for n in range(2, 6)),
+        "big-0", "acme~0", "small-0", "acme~1", "big-1", "acme~2", "small-1",
+        *(f"big-{n}" for n in range(2, 6)),
     ]  # fmt: skip
     assert [message.headers["flow"] for message in taken[:2]] == ["default", "acme"]
     assert raw.keys("batchyard:ring*") == raw.keys("batchyard:flow*") == []
