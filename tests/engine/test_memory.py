@@ -88,6 +88,38 @@ def test_a_free_slot_of_separate_memories_still_holds_what_the_next_one_may_begi
     assert cells.calls[1:] == [("remove", 0, 0)]
 
 
+def test_a_free_slot_of_a_unified_memory_holds_its_tokens_until_the_cells_are_needed() -> None:
+    cells = Calls()
+    memory = Memory(cells, 2, n_cells=200, kept=1, kept_cells=100, forks=0, unified=True)
+    other = np.arange(500, 600, dtype=np.int32)
+    for tokens in (LONG, other):
+        memory.computed(memory.take_slot(tokens)[0], 40)
+    memory.release_slot(0, LONG[:40])
+    memory.release_slot(1, other[:40])
+    assert (memory.cells_used, memory.kept_cells, memory.room()) == (80, 80, 200)
+    assert memory.spared(other) == 40
+    assert memory.take_slot(other) == (1, 40), "not the lowest, but the one that holds its beginning"
+    assert (memory.cells_used, memory.kept_cells, memory.room()) == (80, 40, 160)
+    assert memory.make_room(150)
+    assert (memory.cells_used, memory.kept_cells) == (40, 0)
+    assert memory.take_slot(LONG) == (0, 0)
+
+
+def test_what_free_slots_hold_stays_within_what_may_be_kept() -> None:
+    memory = Memory(Calls(), 3, n_cells=900, kept=1, kept_cells=100, forks=0, unified=True)
+    for slot in range(3):
+        memory.computed(memory.take_slot(LONG + 1000 * slot)[0], 45)
+    for slot in range(3):
+        memory.release_slot(slot, (LONG + 1000 * slot)[:45])
+    assert memory.cells_used == memory.kept_cells == 90
+
+
+def test_a_slot_that_shares_a_kept_beginning_leaves_nothing() -> None:
+    memory, _ = kept(unified=True)
+    memory.release_slot(0, LONG[:40])
+    assert memory.cells_used == memory.kept_cells == 30
+
+
 def test_forks_have_ids_of_their_own() -> None:
     for unified in (True, False):
         cells = Calls()

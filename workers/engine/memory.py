@@ -5,7 +5,8 @@
 In a unified memory all ids share one pool of cells, and a beginning is shared without a copy. Separate
 memories have cells of their own for each id and are copied whole; there a slot never runs out and `shortage`
 is always 0. Slots are handed out lowest first: llama.cpp computes neighbouring ids of separate memories in
-one pass and others one after the other. It knows tokens and ids, no requests.
+one pass and others one after the other. A free slot still holds what it computed, until somebody needs the
+cells. It knows tokens and ids, no requests.
 """
 
 from __future__ import annotations
@@ -53,13 +54,14 @@ class Memory:
         self._cells = cells
         self._unified = unified
         self._n_cells = n_cells
+        self._most_left = kept_cells
         self._free_slots = list(range(n_slots))
         self._own = [0] * n_slots
         self._shared = [0] * n_slots
         self._pinned: dict[int, Node] = {}
-        self._leaves = kept > 0 and not unified
+        self._leaves = kept > 0
         self._left: dict[int, Tokens] = {}
-        """What free slots of separate memories still hold."""
+        """What free slots still hold."""
         self._min_shared = min_shared
         self._tree = PrefixTree(tuple(range(n_slots, n_slots + kept)), kept_cells, min_shared)
         self._free_forks = list(range(n_slots + kept, n_slots + kept + forks))
@@ -73,15 +75,27 @@ class Memory:
         return len(self._free_slots)
 
     def take_slot(self, tokens: Tokens) -> tuple[int, int]:
-        """The lowest free slot, for a sequence of these tokens, and how many of them it still holds, never
-        the last. Raises IndexError when all are taken.
+        """A free slot for a sequence of these tokens, and how many of them it still holds, never the last.
+        Raises IndexError when all are taken.
         """
-        slot = heapq.heappop(self._free_slots)
+        slot = self._next_slot(tokens)
+        self._free_slots.remove(slot)
+        heapq.heapify(self._free_slots)
         length = self._left_over(slot, tokens)
         if self._left.pop(slot, None) is not None:
             self._cells.remove(slot, length)
         self._own[slot] = length
         return slot, length
+
+    def _next_slot(self, tokens: Tokens) -> int:
+        """The lowest free slot; of a unified memory the one that holds the longest beginning of these tokens,
+        else one that holds nothing.
+        """
+        if not self._unified or not self._left:
+            return self._free_slots[0]
+        return min(
+            self._free_slots, key=lambda slot: (-self._left_over(slot, tokens), slot in self._left, slot)
+        )
 
     def _left_over(self, slot: int, tokens: Tokens) -> int:
         """How many leading tokens a free slot still holds, never the last, nor a part of an image."""
@@ -92,16 +106,24 @@ class Memory:
         return length if length >= self._min_shared else 0
 
     def release_slot(self, slot: int, tokens: Tokens) -> None:
-        """Let another one have a slot, in which these tokens are computed. In a unified memory they are
-        forgotten; separate memories lose nothing by leaving them to the next one, which may begin alike.
+        """Let another one have a slot, in which these tokens are computed. They stay there for the next one,
+        which may begin alike: separate memories lose nothing by that, and a unified one gets the cells back
+        as soon as it needs them. What is shared with a kept beginning is kept already.
         """
-        if self._leaves:
+        stays = self._leaves and (not self._unified or self._may_stay(slot, tokens))
+        self._unpin(slot)
+        if stays:
             self._left[slot] = tokens
         else:
             self._cells.remove(slot)
-        self._unpin(slot)
-        self._own[slot] = 0
+        self._own[slot] = len(tokens) if stays and self._unified else 0
+        if self._own[slot]:
+            self._cells.remove(slot, len(tokens))
         heapq.heappush(self._free_slots, slot)
+
+    def _may_stay(self, slot: int, tokens: Tokens) -> bool:
+        fits = self._min_shared <= len(tokens) <= self._most_left - self._left_cells
+        return fits and not self._shared[slot]
 
     def empty(self, slot: int) -> None:
         """Forget what a taken slot still holds."""
@@ -121,8 +143,12 @@ class Memory:
 
     @property
     def kept_cells(self) -> int:
-        """Cells of kept beginnings."""
-        return self._tree.cells
+        """Cells of kept beginnings, and of a unified memory those that free slots still hold."""
+        return self._tree.cells + self._left_cells
+
+    @property
+    def _left_cells(self) -> int:
+        return sum(len(tokens) for tokens in self._left.values()) if self._unified else 0
 
     @property
     def kept_branches(self) -> int:
@@ -135,21 +161,31 @@ class Memory:
 
     def room(self) -> int:
         """Cells that are free, or would be if every beginning that nobody uses were given up."""
-        return self._n_cells - sum(self._own) - self._tree.pinned_cells if self._unified else self._n_cells
+        if not self._unified:
+            return self._n_cells
+        return self._n_cells - sum(self._own) + self._left_cells - self._tree.pinned_cells
 
     def make_room(self, rows: int) -> bool:
         """Give up beginnings that nobody uses until `rows` fit; False where they do not."""
         while self.shortage(rows):
-            if not self._evict():
+            if not self._give_up():
                 return False
         return True
 
     def drop_kept(self) -> bool:
         """Give up every beginning that nobody uses; False when there was none."""
         dropped = False
-        while self._evict():
+        while self._give_up():
             dropped = True
         return dropped
+
+    def _give_up(self) -> bool:
+        """Give up what a free slot of a unified memory still holds, else a beginning that nobody uses."""
+        if self._unified and self._left:
+            slot, _ = self._left.popitem()
+            self.empty(slot)
+            return True
+        return self._evict()
 
     def _evict(self, worth_less_than: float | None = None) -> bool:
         eviction = self._tree.evict(worth_less_than)
@@ -178,7 +214,7 @@ class Memory:
     def spared(self, tokens: Tokens) -> int:
         """How many leading tokens of a prompt would not be computed if it got a slot now."""
         match = self._tree.match(tokens)
-        left = self._left_over(self._free_slots[0], tokens) if self._free_slots else 0
+        left = self._left_over(self._next_slot(tokens), tokens) if self._free_slots else 0
         return max(left, 0 if match is None else match.length)
 
     def owned(self, slot: int) -> int:
