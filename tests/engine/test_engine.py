@@ -257,18 +257,16 @@ def test_a_shared_instruction_is_computed_once(make_yard: Callable[..., Any]) ->
         assert yard.engine.stats()["rows"] < plain.engine.stats()["rows"] / 2
 
 
-@pytest.mark.parametrize(("unified", "cold"), [(True, 2), (False, 1)])
-def test_sequential_jobs_find_their_instruction_kept(
-    make_yard: Callable[..., Any], unified: bool, cold: int
-) -> None:
+@pytest.mark.parametrize("unified", [True, False])
+def test_sequential_jobs_find_their_instruction_kept(make_yard: Callable[..., Any], unified: bool) -> None:
     instruction = {"role": "system", "content": "You inspect boards. Answer with the verdict only. " * 2}
     yard = make_yard(n_slots=1, kv_unified=unified)
     for at in range(4):
         yard.submit(str(at), messages=[instruction, *user(f"report {at}")], sampling={"max_tokens": 4})
         yard.run()
     cached = [yard.done[str(at)]["usage"]["cached_tokens"] for at in range(4)]
-    assert cached[:cold] == [0] * cold
-    assert min(cached[cold:]) > 60
+    assert cached[0] == 0
+    assert min(cached[1:]) > 60
 
 
 @pytest.mark.parametrize("unified", [True, False])
