@@ -4,7 +4,8 @@ import asyncio
 import hashlib
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -15,15 +16,27 @@ from redis.backoff import ExponentialBackoff
 
 from batchyard import names, operations, store
 from batchyard.client import CANCELLED
+from batchyard.errors import YardBusy
 from batchyard.images import check_image
 from batchyard.job import Job
 from batchyard.operations import PAGE
+from batchyard.patience import Patience
 from batchyard.result import Result
 from batchyard.revoke import broadcast_revoke
 from batchyard.settings import Settings, load_settings
 from batchyard.states import State
 from batchyard.store import BatchStatus, Op
-from batchyard.submission import BatchHandle, Intake, Known, OnError, batch_name, prepare
+from batchyard.submission import (
+    BatchHandle,
+    Intake,
+    Known,
+    OnError,
+    Prepared,
+    Pushed,
+    batch_name,
+    prepare,
+)
+from batchyard.tenant import Tenant
 
 T = TypeVar("T")
 
@@ -33,6 +46,7 @@ class AsyncClient:
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or load_settings()
+        self._tenant = Tenant(self.settings.tenant)
         self._redis = redis.asyncio.Redis.from_url(
             self.settings.url,
             retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 2),
@@ -61,15 +75,16 @@ class AsyncClient:
             self._known = Known.of(await self._run(store.get_catalogue()))
         return self._known
 
-    async def submit(self, job: Job | dict[str, Any] | None = None, /, **fields: Any) -> str:
+    async def submit(
+        self, job: Job | dict[str, Any] | None = None, /, *, wait: float | None = 0.0, **fields: Any
+    ) -> str:
         """Submit one job; see `Client.submit`."""
-        known = await self._catalogue()
-        prepared = prepare(job if job is not None else fields, known, self.settings.max_prompt_bytes)
-        ttl = self.settings.result_expires
-        pushed = await self._run(operations.push([prepared], ttl, stop_at_first=True))
-        for refusal in pushed.refused:
-            raise refusal.error
-        return prepared.id
+        known, limit = await self._catalogue(), self.settings.max_prompt_bytes
+        prepared = prepare(job if job is not None else fields, known, limit, own=self._tenant.name)
+        async for pushed in self._push([prepared], Patience(wait), strict=True):
+            for refusal in pushed.refused:
+                raise refusal.error
+        return self._tenant.short(prepared.id)
 
     async def submit_many(
         self,
@@ -78,14 +93,32 @@ class AsyncClient:
         batch: str | None = None,
         chunk_size: int | None = None,
         on_error: OnError | None = None,
+        wait: float | None = None,
     ) -> BatchHandle:
         """Submit any number of jobs as one batch; see `Client.submit_many`."""
-        name, size = batch_name(batch), self.settings.chunk_size if chunk_size is None else chunk_size
-        limit, ttl = self.settings.max_prompt_bytes, self.settings.result_expires
-        intake = Intake(jobs, name, await self._catalogue(), limit, size, on_error)
+        name = batch_name(batch, self._tenant.name)
+        size = self.settings.chunk_size if chunk_size is None else chunk_size
+        known, limit = await self._catalogue(), self.settings.max_prompt_bytes
+        intake = Intake(jobs, name, known, limit, size, on_error)
+        patience = Patience(wait)
         for chunk in intake.chunks():
-            intake.add(await self._run(operations.push(chunk, ttl, stop_at_first=intake.strict)))
-        return intake.handle()
+            async for pushed in self._push(chunk, patience, strict=intake.strict):
+                intake.add(pushed)
+        return replace(intake.handle(), batch=self._tenant.short(name))
+
+    async def _push(
+        self, chunk: Sequence[Prepared], patience: Patience, *, strict: bool
+    ) -> AsyncIterator[Pushed]:
+        """Push a chunk, in as many parts as it takes for the yard to have room."""
+        ttl = self.settings.result_expires
+        while chunk:
+            try:
+                pushed = await self._run(operations.push(chunk, ttl, stop_at_first=strict))
+            except YardBusy as exc:  # Redis is full to the last byte
+                pushed = Pushed(0, 0, left=tuple(chunk), busy=exc)
+            yield pushed
+            chunk = pushed.left
+            await asyncio.sleep(patience.pause(pushed))
 
     async def attach(self, image: bytes) -> str:
         """Store an image once; see `Client.attach`."""
@@ -100,31 +133,35 @@ class AsyncClient:
 
     async def statuses(self, job_ids: list[str]) -> list[State]:
         """The states of many jobs, in one round trip."""
-        return await self._run(store.states(job_ids))
+        return await self._run(store.states([self._tenant.full(job_id) for job_id in job_ids]))
 
     async def batch(self, batch: str) -> BatchStatus:
         """The counters of a batch."""
-        return await self._run(store.batch_status(batch))
+        return await self._run(operations.batch_status(self._tenant, batch))
 
     async def jobs(self, batch: str) -> AsyncIterator[str]:
         """The ids of a batch's jobs, in order of submission."""
-        at = 0
-        while page := await self._run(store.batch_jobs(batch, at, PAGE)):
+        async for page in self._pages(batch):
             for job_id in page:
                 yield job_id
+
+    async def _pages(self, batch: str) -> AsyncIterator[list[str]]:
+        at = 0
+        while page := await self._run(operations.batch_jobs(self._tenant, batch, at)):
+            yield page
             at += len(page)
 
     async def result(self, job_id: str, timeout: float | None = None) -> Result:
         """The result of a job; see `Client.result`."""
         started = time.monotonic()
-        found = await self._run(operations.look(job_id))
+        found = await self._run(operations.look(self._tenant, job_id))
         if found is not None:
             return found
         async with self._redis.pubsub(ignore_subscribe_messages=True) as channel:
             try:
-                await channel.subscribe(names.result_key(job_id))
+                await channel.subscribe(names.result_key(self._tenant.full(job_id)))
                 while True:
-                    found = await self._run(operations.look(job_id))
+                    found = await self._run(operations.look(self._tenant, job_id))
                     if found is not None:
                         return found
                     await channel.get_message(timeout=operations.next_wait(job_id, started, timeout))
@@ -137,18 +174,26 @@ class AsyncClient:
 
     async def cancel(self, *job_ids: str) -> int:
         """Cancel jobs; see `Client.cancel`."""
+        return await self._cancel(_in_pages(job_ids))
+
+    async def cancel_batch(self, batch: str) -> int:
+        """Cancel every job of a batch that has no result yet; returns how many."""
+        return await self._cancel(self._pages(batch))
+
+    async def _cancel(self, pages: AsyncIterator[Sequence[str]]) -> int:
         stopped, running = 0, list[str]()
-        for start in range(0, len(job_ids), PAGE):
-            page = job_ids[start : start + PAGE]
-            done = await self._run(store.cancel(page, CANCELLED, self.settings.result_expires))
+        async for page in pages:
+            ids = [self._tenant.full(job_id) for job_id in page]
+            done = await self._run(store.cancel(ids, CANCELLED, self.settings.result_expires))
             stopped += done.count
             running += done.running
         await asyncio.to_thread(broadcast_revoke, self.settings, running)
         return stopped
 
-    async def cancel_batch(self, batch: str) -> int:
-        """Cancel every job of a batch that has no result yet; returns how many."""
-        return await self.cancel(*[job_id async for job_id in self.jobs(batch)])
+
+async def _in_pages(job_ids: Sequence[str]) -> AsyncIterator[Sequence[str]]:
+    for at in range(0, len(job_ids), PAGE):
+        yield job_ids[at : at + PAGE]
 
 
 class AsyncResults:
@@ -166,7 +211,8 @@ class AsyncResults:
 
     async def __anext__(self) -> Result:
         if not self._page:
-            found = operations.next_results(self._batch, self.cursor, self._timeout)
+            tenant, batch = self._client._tenant, self._batch
+            found = operations.next_results(tenant, batch, self.cursor, self._timeout)
             self._page.extend(await self._client._run(found))
         if not self._page:
             raise StopAsyncIteration

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
-from batchyard.entry import ENV_PREFIX, Entry, OnnxEntry, OpenaiEntry, ServedModel
+from batchyard.entry import ENV_PREFIX, Entry, OnnxEntry, OpenaiEntry, ServedModel, TenantEntry
 from batchyard.errors import InvalidConfig, shown
 from batchyard.job import Job, Name
 from batchyard.model_settings import ModelSettings
@@ -155,17 +155,26 @@ class TaskEntry(Entry):
     sampling: Sampling = Sampling()
 
 
+MAX_OPEN = 2_000_000
+"""Jobs without a result that a tenant may have where the catalogue says nothing."""
+
+
 class Catalogue(Entry):
-    """All models and tasks of a yard."""
+    """All models and tasks of a yard, and what its tenants may have."""
 
     model_list: Annotated[tuple[ModelEntry, ...], Field(min_length=1)]
     task_list: Annotated[tuple[TaskEntry, ...], Field(min_length=1)]
+    tenant_list: Annotated[
+        tuple[TenantEntry, ...],
+        Field(description=f"Limits of tenants; one that no entry covers may have {MAX_OPEN:,} open jobs."),
+    ] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> "Catalogue":
         names = [model.model_name for model in self.model_list]
         tasks = [task.task for task in self.task_list]
-        for kind, words in (("model_name", names), ("task", tasks)):
+        tenants = [entry.tenant for entry in self.tenant_list]
+        for kind, words in (("model_name", names), ("task", tasks), ("tenant", tenants)):
             twice = sorted({word for word in words if words.count(word) > 1})
             if twice:
                 raise ValueError(f"{kind} {twice[0]!r} is there twice")
@@ -193,6 +202,14 @@ class Catalogue(Entry):
     def task_names(self) -> tuple[str, ...]:
         """Names of all tasks, in the file's order."""
         return tuple(self._tasks)
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """The most jobs that may wait for each model (`model:<name>`) and that each tenant may have open
+        (`tenant:<name>`, and `tenant:*` for the others)."""
+        models = {f"model:{model.model_name}": model.max_queued for model in self.model_list}
+        tenants = {f"tenant:{entry.tenant}": entry.max_open for entry in self.tenant_list}
+        return {"tenant:*": MAX_OPEN} | tenants | models
 
     def model(self, name: str) -> ModelEntry:
         """The entry of a model.

@@ -7,6 +7,7 @@ that `--help` is quick.
 
 import argparse
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -31,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return command(arguments)
     except YardError as exc:
-        print(f"batchyard: {exc}", file=sys.stderr)
+        print(f"batchyard: {exc}", *getattr(exc, "__notes__", ()), sep="\n", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("batchyard: interrupted; the same command goes on from here", file=sys.stderr)
@@ -46,7 +47,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="batchyard",
         description="Submit jobs to a yard and come back for the results.",
-        epilog="The yard is found through BATCHYARD_REDIS_URL or BATCHYARD_REDIS_URL_FILE.",
+        epilog="The yard is found through BATCHYARD_REDIS_URL or BATCHYARD_REDIS_URL_FILE; jobs and batches "
+        "are those of the tenant in BATCHYARD_TENANT.",
     )
     parser.add_argument("--version", action="version", version=f"batchyard {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -57,6 +59,13 @@ def build_parser() -> argparse.ArgumentParser:
     submit.add_argument("--task", help="task of rows that name none")
     submit.add_argument("--model", help="model of rows that name none")
     submit.add_argument("--priority", help="interactive, batch, or 0 (first) to 9, of rows that name none")
+    submit.add_argument(
+        "--wait",
+        type=float,
+        metavar="S",
+        help="where the yard takes no more jobs for now: longest wait for it to take some "
+        "(default: until it does; 0: not at all)",
+    )
     submit.add_argument("--errors", type=Path, metavar="OUT.jsonl", help="write refused rows here")
     submit.set_defaults(command=_submit)
 
@@ -100,6 +109,7 @@ def _submit(arguments: argparse.Namespace) -> int:
     from batchyard.cli_rows import JobRows, batch_of
     from batchyard.job import new_job_id
 
+    logging.basicConfig(level=logging.WARNING, format="batchyard: %(message)s")
     refused = 0
     with ExitStack() as stack:
         lines = _input(arguments.file, stack)
@@ -117,7 +127,10 @@ def _submit(arguments: argparse.Namespace) -> int:
         rows = JobRows(lines, name, _defaults(arguments), report)
         client = stack.enter_context(_client())
         handle = client.submit_many(
-            rows, batch=name, on_error=lambda index, _item, error: report(rows.line_of(index), error)
+            rows,
+            batch=name,
+            on_error=lambda index, _item, error: report(rows.line_of(index), error),
+            wait=arguments.wait,
         )
         exists = client.batch(name).total > 0
     known = f", {handle.duplicates} known already" if handle.duplicates else ""

@@ -3,7 +3,8 @@
 import hashlib
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -12,16 +13,27 @@ from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
 from batchyard import names, operations, store
-from batchyard.errors import JobCancelled
+from batchyard.errors import JobCancelled, YardBusy
 from batchyard.images import check_image
 from batchyard.job import Job
 from batchyard.operations import PAGE
+from batchyard.patience import Patience
 from batchyard.result import Result
 from batchyard.revoke import broadcast_revoke
 from batchyard.settings import Settings, load_settings
 from batchyard.states import State
 from batchyard.store import BatchStatus, Op
-from batchyard.submission import BatchHandle, Intake, Known, OnError, batch_name, prepare
+from batchyard.submission import (
+    BatchHandle,
+    Intake,
+    Known,
+    OnError,
+    Prepared,
+    Pushed,
+    batch_name,
+    prepare,
+)
+from batchyard.tenant import Tenant
 
 T = TypeVar("T")
 
@@ -31,12 +43,16 @@ CANCELLED = JobCancelled("the job was cancelled")
 class Client:
     """Talks to the yard's Redis; safe to share between threads. Use as a context manager, or `close()`.
 
+    It works for the tenant in its settings: ids and batches are that tenant's own, whatever others call
+    theirs. One of the tenant `default` may also submit for others, and sees theirs as `tenant~name`.
+
     Every call raises `YardUnavailable` if Redis cannot be reached; submitting again is then safe as long
     as the ids are the same.
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or load_settings()
+        self._tenant = Tenant(self.settings.tenant)
         self._redis: redis.Redis = redis.Redis.from_url(
             self.settings.url,
             retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 2),
@@ -67,19 +83,26 @@ class Client:
 
     # -- in -----------------------------------------------------------------------------------------
 
-    def submit(self, job: Job | dict[str, Any] | None = None, /, **fields: Any) -> str:
+    def submit(
+        self, job: Job | dict[str, Any] | None = None, /, *, wait: float | None = 0.0, **fields: Any
+    ) -> str:
         """Submit one job, given as a Job, a mapping, or its fields; returns its id.
+
+        Where the yard takes no more jobs for now, it waits up to `wait` seconds for room (None: no bound).
 
         Raises:
             InvalidJob: naming the field; nothing was accepted.
             IdConflict: the id was used before with another body.
+            YardBusy: there is no room; `retry_after` says when to try again.
         """
         limit = self.settings.max_prompt_bytes
-        prepared = prepare(job if job is not None else fields, self._catalogue(), limit)
-        pushed = self._run(operations.push([prepared], self.settings.result_expires, stop_at_first=True))
-        for refusal in pushed.refused:
-            raise refusal.error
-        return prepared.id
+        prepared = prepare(
+            job if job is not None else fields, self._catalogue(), limit, own=self._tenant.name
+        )
+        for pushed in self._push([prepared], Patience(wait), strict=True):
+            for refusal in pushed.refused:
+                raise refusal.error
+        return self._tenant.short(prepared.id)
 
     def submit_many(
         self,
@@ -88,8 +111,9 @@ class Client:
         batch: str | None = None,
         chunk_size: int | None = None,
         on_error: OnError | None = None,
+        wait: float | None = None,
     ) -> BatchHandle:
-        """Submit any number of jobs from any iterable, as one batch, in bounded memory.
+        """Submit any number of jobs from any iterable, as one batch of one tenant, in bounded memory.
 
         `batch` names it (new name if None). Jobs without an id get a new one; give ids to make a repeated
         submission harmless: the same id with the same body is a duplicate, also under another batch, and
@@ -97,16 +121,33 @@ class Client:
         message. A bad job is reported to `on_error(index, item, error)` and the others go on; without
         `on_error` the jobs before it are submitted and its error is raised.
 
+        Where the yard takes no more jobs for now, this waits for room and goes on. `wait` bounds that, in
+        seconds in which no job is accepted (None: no bound, 0: not waited at all).
+
         Raises:
             InvalidJob, IdConflict: for the first bad job, without `on_error`.
             InvalidConfig: `chunk_size`.
+            YardBusy: no room within `wait` seconds; what was accepted before stays.
         """
-        name, size = batch_name(batch), self.settings.chunk_size if chunk_size is None else chunk_size
-        limit, ttl = self.settings.max_prompt_bytes, self.settings.result_expires
-        intake = Intake(jobs, name, self._catalogue(), limit, size, on_error)
+        name = batch_name(batch, self._tenant.name)
+        size = self.settings.chunk_size if chunk_size is None else chunk_size
+        intake = Intake(jobs, name, self._catalogue(), self.settings.max_prompt_bytes, size, on_error)
+        patience = Patience(wait)
         for chunk in intake.chunks():
-            intake.add(self._run(operations.push(chunk, ttl, stop_at_first=intake.strict)))
-        return intake.handle()
+            for pushed in self._push(chunk, patience, strict=intake.strict):
+                intake.add(pushed)
+        return replace(intake.handle(), batch=self._tenant.short(name))
+
+    def _push(self, chunk: Sequence[Prepared], patience: Patience, *, strict: bool) -> Iterator[Pushed]:
+        """Push a chunk, in as many parts as it takes for the yard to have room."""
+        while chunk:
+            try:
+                pushed = self._run(operations.push(chunk, self.settings.result_expires, stop_at_first=strict))
+            except YardBusy as exc:  # Redis is full to the last byte
+                pushed = Pushed(0, 0, left=tuple(chunk), busy=exc)
+            yield pushed
+            chunk = pushed.left
+            time.sleep(patience.pause(pushed))
 
     def attach(self, image: bytes) -> str:
         """Store an image (PNG or JPEG) once under its SHA-256, which is returned for an image part.
@@ -127,17 +168,21 @@ class Client:
 
     def statuses(self, job_ids: list[str]) -> list[State]:
         """The states of many jobs, in one round trip."""
-        return self._run(store.states(job_ids))
+        return self._run(store.states([self._tenant.full(job_id) for job_id in job_ids]))
 
     def batch(self, batch: str) -> BatchStatus:
         """The counters of a batch."""
-        return self._run(store.batch_status(batch))
+        return self._run(operations.batch_status(self._tenant, batch))
 
     def jobs(self, batch: str) -> Iterator[str]:
         """The ids of a batch's jobs, in order of submission."""
-        at = 0
-        while page := self._run(store.batch_jobs(batch, at, PAGE)):
+        for page in self._pages(batch):
             yield from page
+
+    def _pages(self, batch: str) -> Iterator[list[str]]:
+        at = 0
+        while page := self._run(operations.batch_jobs(self._tenant, batch, at)):
+            yield page
             at += len(page)
 
     def result(self, job_id: str, timeout: float | None = None) -> Result:
@@ -150,14 +195,14 @@ class Client:
             UnknownJob: no such job, or its result has expired.
         """
         started = time.monotonic()
-        found = self._run(operations.look(job_id))
+        found = self._run(operations.look(self._tenant, job_id))
         if found is not None:
             return found
         with self._redis.pubsub(ignore_subscribe_messages=True) as channel:  # type: ignore[no-untyped-call]
             try:
-                channel.subscribe(names.result_key(job_id))
+                channel.subscribe(names.result_key(self._tenant.full(job_id)))
                 while True:
-                    found = self._run(operations.look(job_id))
+                    found = self._run(operations.look(self._tenant, job_id))
                     if found is not None:
                         return found
                     channel.get_message(timeout=operations.next_wait(job_id, started, timeout))
@@ -179,18 +224,21 @@ class Client:
 
         A cancelled job has the state REVOKED; one that has a result keeps it.
         """
+        return self._cancel(job_ids[at : at + PAGE] for at in range(0, len(job_ids), PAGE))
+
+    def cancel_batch(self, batch: str) -> int:
+        """Cancel every job of a batch that has no result yet; returns how many."""
+        return self._cancel(self._pages(batch))
+
+    def _cancel(self, pages: Iterable[Sequence[str]]) -> int:
         stopped, running = 0, list[str]()
-        for start in range(0, len(job_ids), PAGE):
-            page = job_ids[start : start + PAGE]
-            done = self._run(store.cancel(page, CANCELLED, self.settings.result_expires))
+        for page in pages:
+            ids = [self._tenant.full(job_id) for job_id in page]
+            done = self._run(store.cancel(ids, CANCELLED, self.settings.result_expires))
             stopped += done.count
             running += done.running
         broadcast_revoke(self.settings, running)
         return stopped
-
-    def cancel_batch(self, batch: str) -> int:
-        """Cancel every job of a batch that has no result yet; returns how many."""
-        return self.cancel(*self.jobs(batch))
 
 
 class Results:
@@ -208,9 +256,9 @@ class Results:
 
     def __next__(self) -> Result:
         if not self._page:
-            self._page.extend(
-                self._client._run(operations.next_results(self._batch, self.cursor, self._timeout))
-            )
+            tenant, batch = self._client._tenant, self._batch
+            found = operations.next_results(tenant, batch, self.cursor, self._timeout)
+            self._page.extend(self._client._run(found))
         if not self._page:
             raise StopIteration
         self.cursor, result = self._page.popleft()

@@ -42,11 +42,38 @@ class ServedModel(Entry):
     n_slots: Annotated[
         int, Field(ge=1, le=200, description="Jobs that run at once: slots of the engine.")
     ] = 16
+    max_queued: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="Jobs that may wait for it; more are refused at submit (too_many_jobs). One takes "
+            "about 2.75 kB of Redis's memory.",
+        ),
+    ] = 1_000_000
 
     @property
     def wants_gpu(self) -> bool:
         """Whether its worker is to be pinned to a GPU where there is one."""
         return False
+
+
+class TenantEntry(Entry):
+    """What a tenant may have."""
+
+    tenant: Annotated[
+        str,
+        Field(
+            pattern=r"^(\*|[A-Za-z0-9][A-Za-z0-9_.-]{0,63})$",
+            description="Name of the tenant, as in Job.tenant; * is each that has no entry of its own.",
+        ),
+    ]
+    max_open: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="Jobs without a result that it may have; more are refused at submit (too_many_jobs).",
+        ),
+    ]
 
 
 class OpenaiEntry(ServedModel):

@@ -1,7 +1,7 @@
 """The errors of the yard, in the order in which a job meets them.
 
     caller ──InvalidJob──► client ──YardUnavailable──► Redis ──RouteFailed──► router
-           ◄─ResultTimeout─                                                    │
+           ◄─ResultTimeout─       ◄────YardBusy──────                          │
                                       JobFailed / JobCancelled / JobExpired ◄── worker
 
 Each says which field and value is at fault, what to do about it, and whether trying again can
@@ -85,6 +85,30 @@ class YardUnavailable(YardError):
 
     code = "yard_unavailable"
     retryable = True
+
+
+class YardBusy(YardUnavailable):
+    """The yard takes no more jobs for now: code `too_many_jobs` (a tenant's or a model's limit) or
+    `yard_full` (Redis's memory). `retry_after` is in seconds."""
+
+    code = "too_many_jobs"
+
+    def __init__(
+        self,
+        message: str,
+        code: str | None = None,
+        field: str | None = None,
+        remedy: str | None = None,
+        retryable: bool | None = None,
+        retry_after: float = 1.0,
+    ) -> None:
+        super().__init__(message, code, field, remedy, retryable)
+        self.retry_after = retry_after
+        self.args = (*self.args, retry_after)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The error as a JSON object; its keys are those of others and retry_after."""
+        return super().as_dict() | {"retry_after": self.retry_after}
 
 
 class UnknownJob(YardError):

@@ -17,12 +17,18 @@ from pydantic import (
 
 from batchyard.errors import InvalidJob, shown
 from batchyard.jsonvalue import json_fault, printable
-from batchyard.names import AUTO
+from batchyard.names import AUTO, DEFAULT_TENANT
 from batchyard.output import Output
 from batchyard.sampling import Finite, Sampling
+from batchyard.tenant import TenantName
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/@+-]{0,127}$")]
-"""What ids, tasks, models, batches and tenants may be called."""
+"""What tasks and models may be called."""
+
+FullName = Annotated[
+    str, Field(pattern=r"^(?:[A-Za-z0-9][A-Za-z0-9_.-]{0,63}~)?[A-Za-z0-9][A-Za-z0-9_.:/@+-]{0,127}$")
+]
+"""What ids and batches may be called: a name, behind `tenant~` where it is not the default tenant's."""
 
 PRIORITIES = {"interactive": 0, "batch": 6}
 """Named priorities on Celery's Redis scale: 0 goes first, 9 last."""
@@ -84,10 +90,11 @@ class Job(_Frozen):
 
     Exactly one of `prompt` (a user's text, or with `raw` the whole prompt as the model sees it) and
     `messages` is given. `id` is new, or the caller's idempotency key: the same id with the same body is
-    the same job. `deadline` is in seconds since the epoch; `time_limit` in seconds of running.
+    the same job. `deadline` is in seconds since the epoch; `time_limit` in seconds of running. `tenant` is
+    the client's (`BATCHYARD_TENANT`) where it is left out.
     """
 
-    id: Name = Field(default_factory=new_job_id)
+    id: FullName = Field(default_factory=new_job_id)
     task: Name = AUTO
     model: Name = AUTO
     prompt: str | None = None
@@ -100,8 +107,8 @@ class Job(_Frozen):
     deadline: Annotated[Finite, Field(ge=1_000_000_000, lt=253_402_300_800)] | None = None
     time_limit: Annotated[Finite, Field(gt=0)] | None = None
     max_retries: Annotated[int, Field(ge=0, le=100)] = 3
-    batch: Name | None = None
-    tenant: Name = "default"
+    batch: FullName | None = None
+    tenant: TenantName = DEFAULT_TENANT
     metadata: dict[str, JsonValue] = {}
 
     @field_validator("priority", mode="before")
@@ -228,6 +235,8 @@ def _remedy(kind: str, loc: list[str]) -> str:
         known = [*Job.model_fields] if len(loc) == 1 else [*Sampling.model_fields]
         close = difflib.get_close_matches(loc[-1], known, n=1)
         return f"did you mean {close[0]}?" if close else "remove it, or put it under metadata"
+    if kind == "string_pattern_mismatch" and loc == ["tenant"]:
+        return "use letters, digits and _.- (64 at most, a letter or digit first)"
     if kind in _REMEDIES:
         return _REMEDIES[kind]
     if len(loc) == 1 and field in _FIELD_REMEDIES:

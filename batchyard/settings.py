@@ -10,6 +10,8 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from batchyard.errors import InvalidConfig
+from batchyard.names import DEFAULT_TENANT
+from batchyard.tenant import TenantName
 
 
 class Settings(BaseSettings):
@@ -24,6 +26,8 @@ class Settings(BaseSettings):
 
     redis_url: str = "redis://127.0.0.1:6379/0"
     redis_url_file: Path | None = None
+    tenant: TenantName = DEFAULT_TENANT
+    """Whom a client submits for and whose jobs it sees; `default` may submit for others, too."""
     models: Path = Path("configs/models.yaml")
     hardware: Path = Path("configs/hardware.yaml")
     locks: Path = Path(tempfile.gettempdir())

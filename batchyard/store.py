@@ -15,7 +15,7 @@ import redis.asyncio
 from redis import exceptions as errors
 
 from batchyard import names
-from batchyard.errors import JobCancelled, JobExpired, YardError, YardUnavailable
+from batchyard.errors import JobCancelled, JobExpired, YardBusy, YardError, YardUnavailable
 from batchyard.result import ErrorInfo, Result
 from batchyard.scripts import CANCEL, LENGTH, PUBLISH, STORE, SUBMIT
 from batchyard.states import State
@@ -24,6 +24,7 @@ from batchyard.wire import dumps, task_message
 
 Commands = Sequence[tuple[Any, ...]]
 LONGEST_RETRY_AFTER_S = 60.0
+FULL_RETRY_AFTER_S = 5.0
 T = TypeVar("T")
 Op = Generator[Commands, list[Any], T]
 
@@ -352,10 +353,14 @@ def unavailable(exc: Exception) -> YardUnavailable:
     if isinstance(exc, _REFUSED):
         return _unavailable(text, "yard_refused", "correct user and password in the URL", retryable=False)
     if isinstance(exc, errors.OutOfMemoryError) or "OOM command not allowed" in text:
-        remedy = (
-            "let jobs finish and results expire, or raise Redis's maxmemory; then submit the same ids again"
+        return YardBusy(
+            f"Redis: {text}",
+            code="yard_full",
+            field="BATCHYARD_REDIS_URL",
+            remedy="let jobs finish and results expire, or raise Redis's maxmemory; then submit the same "
+            "ids again",
+            retry_after=FULL_RETRY_AFTER_S,
         )
-        return _unavailable(text, "yard_full", remedy)
     if isinstance(exc, errors.ReadOnlyError | errors.TryAgainError) or text.startswith(_PASSING):
         return _unavailable(
             text, YardUnavailable.code, "see Redis's log; the same ids can be submitted again"

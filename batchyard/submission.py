@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from batchyard.errors import InvalidConfig, InvalidJob, YardError, shown
+from batchyard.errors import InvalidConfig, InvalidJob, YardBusy, YardError, shown
 from batchyard.job import Job, new_job_id, parse_job
-from batchyard.names import AUTO
+from batchyard.names import AUTO, DEFAULT_TENANT, full_name, tenant_of
+from batchyard.tenant import WRONG_TENANT, owned
 from batchyard.wire import dumps
 
 OnError = Callable[[int, object, YardError], None]
@@ -25,9 +26,10 @@ MAX_CHUNK = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A checked job in the form that travels. `body` is its JSON of `size` bytes; `digest` tells bodies
-    apart, the batch left out. `expects` is the model that the job is known to go to, empty where the router
-    decides; `deadline` in seconds since the epoch. `index` and `item` are the caller's position and item."""
+    """A checked job in the form that travels. `id` and `batch` are full names, see `batchyard.tenant`; `body`
+    is its JSON of `size` bytes; `digest` tells bodies apart, the batch left out. `expects` is the model that
+    the job is known to go to, empty where the router decides; `deadline` in seconds since the epoch. `index`
+    and `item` are the caller's position and item."""
 
     id: str
     body: str
@@ -53,11 +55,14 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """What became of one chunk: jobs newly accepted, jobs that were known already, jobs refused."""
+    """What became of one chunk: jobs newly accepted, jobs that were known already, jobs refused; and what is
+    left of it because there is no room, with the reason."""
 
     new: int
     duplicates: int
     refused: tuple[Refusal, ...] = ()
+    left: tuple[Prepared, ...] = ()
+    busy: YardBusy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,16 +117,22 @@ class Known:
 
 
 def prepare(
-    item: object, known: Known, max_prompt_bytes: int, batch: str | None = None, index: int = 0
+    item: object,
+    known: Known,
+    max_prompt_bytes: int,
+    batch: str | None = None,
+    index: int = 0,
+    own: str = DEFAULT_TENANT,
 ) -> Prepared:
-    """One job, checked and encoded.
+    """One job, checked and encoded, under the names by which the yard knows it.
+
+    A job that names no tenant is `own`'s. With `own` the tenant `default` and no `batch` (a full name) it may
+    name any.
 
     Raises:
         InvalidJob: naming the field, the value and the remedy.
     """
-    job = parse_job(item, max_prompt_bytes)
-    if batch is not None and job.batch != batch:
-        job = job.model_copy(update={"batch": batch})
+    job = _addressed(parse_job(item, max_prompt_bytes), own, batch)
     known.check(job)
     try:
         fields = job.wire()
@@ -142,6 +153,26 @@ def prepare(
     )  # fmt: skip
 
 
+def _addressed(job: Job, own: str, batch: str | None) -> Job:
+    """The job with its tenant, and with its id and batch as the yard knows them."""
+    tenant = job.tenant if "tenant" in job.model_fields_set else own
+    if tenant != own and (batch is not None or own != DEFAULT_TENANT):
+        by = f"this client is {own}'s" if batch is None else f"the batch {shown(batch)} is {own}'s"
+        raise InvalidJob(
+            f"the job is {tenant}'s, and {by}",
+            code=WRONG_TENANT,
+            field="tenant",
+            remedy=f"submit it through a client of {tenant} (BATCHYARD_TENANT), or through one of "
+            f"{DEFAULT_TENANT}, alone or in a batch {full_name(tenant, 'NAME')}",
+        )
+    if batch is None and job.batch is not None:
+        batch = owned(tenant, "batch", job.batch)
+    settled = {"id": owned(tenant, "id", job.id), "batch": batch, "tenant": tenant}
+    if settled == {"id": job.id, "batch": job.batch, "tenant": job.tenant}:
+        return job
+    return job.model_copy(update=settled)
+
+
 def _unsendable(job: Job, exc: Exception) -> InvalidJob:
     """The error for a job that was changed after it was checked into something that is no JSON."""
     culprit = None
@@ -159,7 +190,7 @@ def _unsendable(job: Job, exc: Exception) -> InvalidJob:
 
 
 class Intake:
-    """The jobs of one `submit_many`: cut into chunks, and counted as they are pushed.
+    """The jobs of one `submit_many`, all of one tenant: cut into chunks, and counted as they are pushed.
 
     With `on_error` a bad job is reported and the others go on. Without it, `strict`, the jobs before the
     first bad one are pushed and then its error is raised.
@@ -182,6 +213,7 @@ class Intake:
             )
         self._items = items
         self._batch = batch
+        self._tenant = tenant_of(batch)
         self._known = known
         self._max_prompt_bytes = max_prompt_bytes
         self._size = size
@@ -199,7 +231,7 @@ class Intake:
         size = 0
         for index, item in enumerate(self._items):
             try:
-                job = prepare(item, self._known, self._max_prompt_bytes, self._batch, index)
+                job = prepare(item, self._known, self._max_prompt_bytes, self._batch, index, self._tenant)
             except YardError as exc:
                 if self.strict and chunk:
                     yield chunk
@@ -236,12 +268,11 @@ class Intake:
         return BatchHandle(self._batch, self._new, self._duplicates, self._refused)
 
 
-def batch_name(batch: str | None) -> str:
-    """The name of a batch: the one given, checked, or a new one.
+def batch_name(batch: str | None, own: str = DEFAULT_TENANT) -> str:
+    """The full name of a batch that a client of the tenant `own` submits: of the name given, or a new one.
 
     Raises:
-        InvalidJob: it is no name.
+        InvalidJob: it is no name, or another tenant's.
     """
-    if batch is None:
-        return new_job_id()
-    return parse_job({"batch": batch, "prompt": "-"}).batch or ""
+    name = new_job_id() if batch is None else parse_job({"batch": batch, "prompt": "-"}).batch or ""
+    return owned(tenant_of(name) if own == DEFAULT_TENANT else own, "batch", name)

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from batchyard import names, store
 from batchyard.errors import InvalidJob, JobExpired, RouteFailed, YardError
-from batchyard.job import Job, Name, parse_job
+from batchyard.job import FullName, Job, parse_job
 from batchyard.route import Route
 from batchyard.states import State
 from batchyard.store import Publication
@@ -20,7 +20,7 @@ from router.classifier import Classifier
 from router.decide import Guess, Yard, check_names, decide, matching_rule, needs_guess
 from router.policy import Rule
 
-_NAME: TypeAdapter[str] = TypeAdapter(Name)
+_NAME: TypeAdapter[str] = TypeAdapter(FullName)
 
 
 @dataclass(frozen=True, slots=True)

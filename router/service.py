@@ -16,6 +16,7 @@ from redis.retry import Retry
 from batchyard import store
 from batchyard.catalogue import Catalogue, load_catalogue
 from batchyard.errors import YardUnavailable
+from batchyard.limits import put_limits
 from batchyard.settings import Settings
 from batchyard.store import Op
 from router import artefact
@@ -88,8 +89,8 @@ def resolved(path: str, policy_file: Path) -> Path:
 
 
 def catalogue_document(catalogue: Catalogue) -> str:
-    """The catalogue as clients read it from the store."""
-    return catalogue.model_dump_json(by_alias=True)
+    """The catalogue as clients read it from the store, without what concerns some of them alone."""
+    return catalogue.model_dump_json(by_alias=True, exclude={"tenant_list"})
 
 
 class Router:
@@ -114,12 +115,14 @@ class Router:
         self._redis.close()
 
     def publish_catalogue(self) -> None:
-        """Let clients know the tasks and models of the yard.
+        """Let clients know the tasks and models of the yard, and the store its limits.
 
         Raises:
             YardUnavailable: Redis cannot be reached.
         """
-        store.run(self._redis, store.put_catalogue(catalogue_document(self.loaded.yard.catalogue)))
+        catalogue = self.loaded.yard.catalogue
+        store.run(self._redis, store.put_catalogue(catalogue_document(catalogue)))
+        store.run(self._redis, put_limits(catalogue.limits))
 
     def route(self, bodies: Sequence[object], submitted: float) -> Outcome:
         """Decide and publish every job of a chunk. Harmless when repeated.

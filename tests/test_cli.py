@@ -10,7 +10,7 @@ import pytest
 import redis
 import yaml
 
-from batchyard import store
+from batchyard import names, store
 from batchyard.catalogue import catalogue_schema
 from batchyard.cli import main
 from batchyard.cli_rows import JobRows, batch_of, parse_row
@@ -298,3 +298,28 @@ def test_the_module_is_the_command(redis_url: str) -> None:
         check=False,
     )
     assert done.returncode == 2 and "[unknown_job]" in done.stderr
+
+
+def test_submit_waits_for_room_or_says_that_there_is_none(
+    yard: Yard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BATCHYARD_TENANT", "acme")
+    file = jsonl(tmp_path / "jobs.jsonl", *({"id": f"J{n}", "prompt": "x"} for n in range(3)))
+    with redis.Redis.from_url(yard.url) as raw:
+        raw.hset(names.LIMITS_KEY, "tenant:acme", 2)
+        raw.hset(names.RATES_KEY, "chat", "1000")
+        code, out, err = yard("submit", file, "--batch", "B", "--wait", "0")
+        assert (code, out) == (2, "")
+        assert "[too_many_jobs] tenant: the tenant acme has" in err
+        assert "2 jobs were accepted before; they stay" in err
+        process = subprocess.Popen(
+            [sys.executable, "-m", "batchyard", "submit", str(file), "--batch", "B"],
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("batchyard: waiting for room: [too_many_jobs] tenant: ")
+        yard.finish("acme~B", "acme~J0")
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out.strip()) == (0, "B")
+    assert err == "1 submitted, 2 known already, 0 refused\n"
+    assert yard("status", "J0", "J2")[1] == "J0\tSUCCESS\nJ2\tQUEUED\n"

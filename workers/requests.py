@@ -33,7 +33,7 @@ def engine_model(
         if entry.tokenizer_path is not None:
             values["tokenizer_path"] = root_path(root, entry.tokenizer_path)
         return entry.model_dump(mode="json") | values
-    model = entry.model_dump(exclude={"engine", "tasks", "choices_temperature"}) | values
+    model = entry.model_dump(exclude={"engine", "tasks", "choices_temperature", "max_queued"}) | values
     model |= {"memory_budget": memory_budget, "load_locks": list(load_locks)}
     if entry.mmproj_path is not None:
         model["mmproj_path"] = root_path(root, entry.mmproj_path)

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from batchyard.catalogue import LlamaEntry, TaskEntry, catalogue_schema, load_catalogue, parse_catalogue
-from batchyard.entry import OnnxEntry, OpenaiEntry
+from batchyard.entry import OnnxEntry, OpenaiEntry, TenantEntry
 from batchyard.errors import InvalidConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MODEL = "model_list: [{model_name: m, model_path: m.gguf%s}]\n"
 ENTRY = "model_list: [{model_name: m, %s}]\ntask_list: [{task: t}]\n"
 TASKS = "task_list: [{task: t}]\n"
+TENANTS = "tenant_list:\n  - {tenant: %s, max_open: 50}\n"
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -30,7 +31,7 @@ def test_the_shipped_catalogue_explains_every_key_and_its_models_are_there() -> 
         assert isinstance(model, LlamaEntry)
         assert (ROOT / model.model_path).is_file()
     text = path.read_text(encoding="utf-8")
-    for name in [*LlamaEntry.model_fields, *TaskEntry.model_fields]:
+    for name in [*LlamaEntry.model_fields, *TaskEntry.model_fields, *TenantEntry.model_fields, "tenant_list"]:
         assert f"{name}:" in text, f"configs/models.yaml does not show {name}"
 
 
@@ -68,6 +69,13 @@ def test_the_entries_to_be_uncommented_hold_and_show_every_key_of_theirs() -> No
         (ENTRY % "engine: openai, model: x, api_base: 'http://h', model_path: x", "model_list.0.model_path"),
         (ENTRY % "engine: onnx", "model_list.0.model_path"),
         (ENTRY % "engine: onnx, model_path: x, labels: [a, a]", "labels must differ"),
+        (MODEL % ", max_queued: 0" + TASKS, "model_list.0.max_queued"),
+        (MODEL % "" + TASKS + "tenant_list: [{tenant: a~b, max_open: 1}]\n", "tenant_list.0.tenant"),
+        (MODEL % "" + TASKS + "tenant_list: [{tenant: a, max_open: -1}]\n", "tenant_list.0.max_open"),
+        (
+            MODEL % "" + TASKS + TENANTS % "acme" + "  - {tenant: acme, max_open: 2}\n",
+            "'acme' is there twice",
+        ),
         ("a: b: c", "no YAML"),
     ],
 )
@@ -125,3 +133,12 @@ def test_a_missing_file_and_a_missing_model_are_named(tmp_path: Path) -> None:
         load_catalogue(tmp_path / "none.yaml")
     with pytest.raises(InvalidConfig, match="no model 'x'; there are m"):
         load_catalogue(write(tmp_path, MODEL % "" + TASKS)).model("x")
+
+
+def test_limits_are_those_of_the_entries_and_generous_without(tmp_path: Path) -> None:
+    plain = load_catalogue(write(tmp_path, MODEL % "" + TASKS)).limits
+    assert plain == {"model:m": 1_000_000, "tenant:*": 2_000_000}
+    text = MODEL % ", max_queued: 7" + TASKS + TENANTS % "acme"
+    assert load_catalogue(write(tmp_path, text)).limits == plain | {"model:m": 7, "tenant:acme": 50}
+    text += "  - {tenant: '*', max_open: 0}\n"
+    assert load_catalogue(write(tmp_path, text)).limits == {"model:m": 7, "tenant:acme": 50, "tenant:*": 0}

@@ -30,6 +30,12 @@ from batchyard.jsonvalue import MAX_DEPTH
         ({"prompt": "a", "output": {"type": "choices", "choices": ["x", "x"]}}, "output.choices", "differ"),
         ({"prompt": "a", "output": {"type": "embedding", "dimensions": 0}}, "output.dimensions", "0"),
         ({"prompt": "a", "output": {"type": "embedding", "size": 3}}, "output.size", "3"),
+        ({"prompt": "a", "tenant": "a~b"}, "tenant", "a~b"),
+        ({"prompt": "a", "tenant": "x" * 65}, "tenant", "xxx"),
+        ({"prompt": "a", "id": "a~b~c"}, "id", "a~b~c"),
+        ({"prompt": "a", "id": "~c"}, "id", "~c"),
+        ({"prompt": "a", "batch": "a/b~c"}, "batch", "a/b~c"),
+        ({"prompt": "a", "model": "a~c"}, "model", "a~c"),
         ({"messages": [{"role": "robot", "content": "x"}]}, "messages.0.role", "robot"),
     ],
 )  # fmt: skip
@@ -51,6 +57,8 @@ def test_a_fault_names_its_field_value_and_remedy(fields: dict, field: str, word
         ({"priority": "urgent"}, "interactive"),
         ({"output": "text"}, '{"type": "text"}'),
         ({"deadline": "soon"}, "epoch"),
+        ({"tenant": "a:b"}, "64 at most"),
+        ({"id": "a b"}, "128 at most"),
     ],
 )
 def test_the_remedy_leads_to_what_was_meant(fields: dict, remedy: str) -> None:

@@ -78,3 +78,13 @@ def test_another_setting_that_does_not_fit_names_its_variable(monkeypatch: pytes
     with pytest.raises(InvalidConfig) as caught:
         load_settings()
     assert caught.value.field == "BATCHYARD_CHUNK_SIZE"
+
+
+def test_a_tenant_is_named_like_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().tenant == "default"
+    monkeypatch.setenv("BATCHYARD_TENANT", "acme")
+    assert load_settings().tenant == "acme"
+    monkeypatch.setenv("BATCHYARD_TENANT", "acme~")
+    with pytest.raises(InvalidConfig) as caught:
+        load_settings()
+    assert caught.value.field == "BATCHYARD_TENANT"

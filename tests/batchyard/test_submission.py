@@ -8,7 +8,7 @@ import pytest
 from batchyard import submission
 from batchyard.errors import InvalidConfig, InvalidJob, YardError
 from batchyard.job import Job
-from batchyard.submission import Intake, Known, OnError, Prepared, Pushed, Refusal, prepare
+from batchyard.submission import Intake, Known, OnError, Prepared, Pushed, Refusal, batch_name, prepare
 
 LIMIT = 10_000_000
 
@@ -114,3 +114,70 @@ def test_what_was_pushed_is_counted_and_what_was_refused_is_reported() -> None:
     with pytest.raises(InvalidJob):
         strict.add(Pushed(1, 0, (refusal(chunk[1]),)))
     assert strict.handle().submitted == 1
+
+
+@pytest.mark.parametrize(
+    ("item", "own", "batch", "found"),
+    [
+        ({}, "acme", None, ("acme", "acme~j", "")),
+        ({"batch": "b"}, "acme", None, ("acme", "acme~j", "acme~b")),
+        ({"id": "acme~j", "batch": "acme~b"}, "acme", None, ("acme", "acme~j", "acme~b")),
+        ({"tenant": "acme"}, "acme", "acme~p", ("acme", "acme~j", "acme~p")),
+        ({"batch": "beta~b"}, "acme", "acme~p", ("acme", "acme~j", "acme~p")),
+        ({}, "default", None, ("default", "j", "")),
+        ({"tenant": "acme", "batch": "b"}, "default", None, ("acme", "acme~j", "acme~b")),
+        ({"tenant": "acme", "id": "acme~j"}, "default", None, ("acme", "acme~j", "")),
+    ],
+)
+def test_a_job_gets_its_tenant_and_full_names(
+    item: dict[str, Any], own: str, batch: str | None, found: tuple[str, str, str]
+) -> None:
+    for row in ({"id": "j", "prompt": "x"} | item, Job(**({"id": "j", "prompt": "x"} | item))):
+        job = prepare(row, Known(), LIMIT, batch, own=own)
+        assert (job.tenant, job.id, job.batch) == found
+        body = json.loads(job.body)
+        assert (body.get("tenant", "default"), body["id"], body.get("batch", "")) == found
+        assert Job.model_validate(body).tenant == job.tenant
+
+
+@pytest.mark.parametrize(
+    ("item", "own", "batch", "field", "words"),
+    [
+        ({"tenant": "beta"}, "acme", None, "tenant", "this client is acme's"),
+        ({"tenant": "default"}, "acme", None, "tenant", "the job is default's"),
+        ({"tenant": "beta"}, "default", "b", "tenant", "in a batch beta~NAME"),
+        ({"id": "acme~j", "tenant": "beta"}, "default", None, "id", "'acme~j' is the tenant acme's"),
+        ({"id": "acme~j"}, "default", None, "id", "'acme~j' is the tenant acme's"),
+        ({"id": "default~j"}, "default", None, "id", "write 'j'"),
+        ({"batch": "acme~b"}, "beta", None, "batch", "'acme~b' is the tenant acme's"),
+    ],
+)
+def test_what_is_another_tenants_is_refused(
+    item: dict[str, Any], own: str, batch: str | None, field: str, words: str
+) -> None:
+    with pytest.raises(InvalidJob) as caught:
+        prepare({"id": "j", "prompt": "x"} | item, Known(), LIMIT, batch, own=own)
+    assert (caught.value.code, caught.value.field) == ("wrong_tenant", field)
+    assert words in str(caught.value)
+
+
+def test_a_batch_is_its_clients_and_a_gateway_may_name_any() -> None:
+    assert batch_name("b", "acme") == batch_name("acme~b", "acme") == "acme~b"
+    assert (batch_name("b"), batch_name("acme~b")) == ("b", "acme~b")
+    assert batch_name(None, "acme").startswith("acme~")
+    for batch, own in (("beta~b", "acme"), ("default~b", "default")):
+        with pytest.raises(InvalidJob) as caught:
+            batch_name(batch, own)
+        assert caught.value.field == "batch"
+
+
+def test_the_jobs_of_a_pile_are_its_batchs_tenants() -> None:
+    told: list[int] = []
+    items = [*rows(2), {"prompt": "x", "tenant": "beta"}]
+    work = Intake(items, "acme~b", Known(), LIMIT, 500, lambda index, _item, _error: told.append(index))
+    [chunk] = work.chunks()
+    assert [(job.tenant, job.id, job.batch) for job in chunk] == [
+        ("acme", "acme~j0", "acme~b"),
+        ("acme", "acme~j1", "acme~b"),
+    ]
+    assert told == [2]
