@@ -17,7 +17,7 @@ from batchyard.states import State
 from batchyard.store import Publication
 from batchyard.wire import task_message
 from router.classifier import Classifier
-from router.decide import Guess, Yard, check_names, decide, matching_rule, needs_guess
+from router.decide import Guess, Yard, check_names, check_tenant, decide, matching_rule, needs_guess
 from router.policy import Rule
 
 _NAME: TypeAdapter[str] = TypeAdapter(FullName)
@@ -34,7 +34,7 @@ class Decided:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A job that ends here. `job_id` is None where the body has none under which anybody could ask."""
+    """A job that ends here. `job_id` is None where the body has none under which its tenant could ask."""
 
     job_id: str | None
     batch: str
@@ -116,6 +116,7 @@ def _read(body: object, yard: Yard, now: float, max_prompt_bytes: int) -> _Pendi
     if "id" not in body:
         raise InvalidJob("has no id", field="id", remedy="submit through the client, which gives it one")
     job = parse_job(body, max_prompt_bytes)
+    check_tenant(job)
     check_names(job, yard.catalogue)
     if job.deadline is not None and job.deadline <= now:
         raise JobExpired(
@@ -173,11 +174,14 @@ def _field(job: Job, exc: Exception) -> str | None:
 
 def _refused(body: object, error: YardError) -> Refused:
     fields = body if isinstance(body, dict) else {}
-    return Refused(_name(fields.get("id")), _name(fields.get("batch")) or "", error)
+    tenant = fields.get("tenant", names.DEFAULT_TENANT)
+    return Refused(_name(fields.get("id"), tenant), _name(fields.get("batch"), tenant) or "", error)
 
 
-def _name(value: object) -> str | None:
+def _name(value: object, tenant: object) -> str | None:
+    """`value` if it is a name of the tenant: nobody ends another's job, nor counts in another's batch."""
     try:
-        return _NAME.validate_python(value, strict=True)
+        name = _NAME.validate_python(value, strict=True)
     except ValidationError:
         return None
+    return name if names.tenant_of(name) == tenant else None

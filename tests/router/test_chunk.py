@@ -64,6 +64,26 @@ def test_a_bad_body_ends_its_own_job_only(decided, body, code, job_id):
     assert (bad[0].final() is None) == (job_id is None)
 
 
+@pytest.mark.parametrize(
+    "fields, job_id, batch",
+    [
+        ({"id": "acme~x", "tenant": "beta"}, None, ""),
+        ({"id": "acme~x"}, None, ""),
+        ({"id": "x", "tenant": "beta"}, None, ""),
+        ({"id": "default~x"}, "default~x", ""),
+        ({"id": "beta~x", "tenant": "beta", "batch": "acme~b"}, "beta~x", ""),
+        ({"id": "x", "batch": "acme~b"}, "x", ""),
+    ],
+)
+def test_nobody_ends_a_job_or_counts_in_a_batch_of_another_tenant(decided, fields, job_id, batch):
+    for prompt, code in (("a", "wrong_tenant"), ("", "invalid_job")):
+        good, bad = decided(DEFECT, {"prompt": prompt} | fields)
+        assert [item.job.id for item in good] == ["d"]
+        assert [(item.error.code, item.job_id, item.batch) for item in bad] == [(code, job_id, batch)]
+    good, _ = decided({"id": "acme~x", "tenant": "acme", "batch": "acme~b", "prompt": "a", "task": "faq"})
+    assert [item.job.id for item in good] == ["acme~x"]
+
+
 def test_a_late_job_is_revoked_and_the_others_fail(decided):
     _, bad = decided(DEFECT | {"deadline": NOW - 5, "batch": "b1"}, FAQ | {"task": "nope"})
     finals = [item.final() for item in bad]
@@ -76,11 +96,12 @@ def test_a_late_job_is_revoked_and_the_others_fail(decided):
 
 def test_all_options_of_a_job_are_kept(decided):
     body = DEFECT | {
+        "id": "gold~d",
         "priority": 2,
         "deadline": NOW + 60,
         "time_limit": 7.5,
         "max_retries": 1,
-        "batch": "b1",
+        "batch": "gold~b1",
         "tenant": "gold",
         "sampling": {"max_tokens": 5, "temperature": 0.5, "seed": 3},
         "output": {"type": "choices", "choices": ["pass", "fail"]},
@@ -89,14 +110,14 @@ def test_all_options_of_a_job_are_kept(decided):
     good, _ = decided(body)
     (publication,), refused = publications(good, NOW - 2, NOW, 0.0005)
     assert refused == []
-    assert (publication.job_id, publication.queue, publication.priority) == ("d", "model.inspector", 2)
+    assert (publication.job_id, publication.queue, publication.priority) == ("gold~d", "model.inspector", 2)
     message, kwargs = message_of(publication)
     assert kwargs["job"] == body
     headers = message["headers"]
-    assert headers["task"] == "batchyard.run" and headers["id"] == "d"
+    assert headers["task"] == "batchyard.run" and headers["id"] == "gold~d"
     assert headers["timelimit"] == [7.5, None]
     assert headers["expires"].startswith("2023-11-14T22:14:20")
-    assert (headers["batch"], headers["submitted"], headers["routed"]) == ("b1", NOW - 2, NOW)
+    assert (headers["batch"], headers["submitted"], headers["routed"]) == ("gold~b1", NOW - 2, NOW)
     assert headers["max_retries"] == 1
     assert headers["argsrepr"] == headers["kwargsrepr"] == "-"
     assert message["properties"]["priority"] == 2
