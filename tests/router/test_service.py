@@ -180,3 +180,16 @@ def test_a_missing_artefact_is_a_clear_error(settings, tmp_path):
     with pytest.raises(InvalidConfig) as caught:
         load(settings.model_copy(update={"routing": path}))
     assert caught.value.field == str(tmp_path / "models/router/classifier.json")
+
+
+def test_a_job_that_is_late_when_a_router_comes_ends_and_its_batch_knows(client, router, connection):
+    client.submit_many([DEFECT | {"deadline": 1e9}, FAQ], batch="b1")
+    assert client.status("d") is State.QUEUED
+    ((bodies, submitted),) = chunks_waiting(connection)
+    outcome = router.route(bodies, submitted)
+    assert (outcome.published, outcome.ended) == (1, {"deadline_exceeded": 1})
+    result = client.result("d", timeout=0)
+    assert (result.state, result.error.code) == (State.REVOKED, "deadline_exceeded")
+    assert (client.batch("b1").revoked, client.batch("b1").total) == (1, 2)
+    assert next(client.results("b1")).job_id == "d"
+    assert connection.zscore(names.DEADLINES_KEY, "d") is None
