@@ -10,7 +10,9 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
+    StrictBool,
     ValidationError,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -19,13 +21,15 @@ from batchyard.errors import InvalidJob, shown
 from batchyard.jsonvalue import json_fault, printable
 from batchyard.names import AUTO
 from batchyard.output import Output
-from batchyard.sampling import Finite, Sampling
+from batchyard.sampling import Finite, Sampling, Whole
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/@+-]{0,127}$")]
 """What ids, tasks, models, batches and tenants may be called."""
 
 PRIORITIES = {"interactive": 0, "batch": 6}
 """Named priorities on Celery's Redis scale: 0 goes first, 9 last."""
+
+_PRIORITY_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 0, "maximum": 9}, {"enum": list(PRIORITIES)}]}
 
 
 class _Frozen(BaseModel):
@@ -91,15 +95,15 @@ class Job(_Frozen):
     task: Name = AUTO
     model: Name = AUTO
     prompt: str | None = None
-    raw: bool = False
+    raw: StrictBool = False
     messages: Annotated[tuple[Message, ...], Field(min_length=1)] | None = None
     sampling: Sampling = Sampling()
     output: Output | None = None
-    priority: Annotated[int, Field(ge=0, le=9)] = PRIORITIES["batch"]
+    priority: Annotated[Whole, Field(ge=0, le=9), WithJsonSchema(_PRIORITY_SCHEMA)] = PRIORITIES["batch"]
     # from 2001, so that a number of seconds from now is no deadline, to the year 10000
     deadline: Annotated[Finite, Field(ge=1_000_000_000, lt=253_402_300_800)] | None = None
     time_limit: Annotated[Finite, Field(gt=0)] | None = None
-    max_retries: Annotated[int, Field(ge=0, le=100)] = 3
+    max_retries: Annotated[Whole, Field(ge=0, le=100)] = 3
     batch: Name | None = None
     tenant: Name = "default"
     metadata: dict[str, JsonValue] = {}
@@ -171,7 +175,7 @@ def _check_values(fields: dict[Any, Any]) -> None:
             continue
         fault = json_fault(name) or json_fault(value)
         if fault is not None:
-            field = printable(".".join((str(name), *fault.path)))
+            field = printable(".".join((str(name), *fault.path)), _LONGEST_FIELD)
             raise InvalidJob(fault.message, code=fault.code, field=field, remedy=fault.remedy)
 
 
@@ -203,6 +207,8 @@ def _check_text(job: Job, max_prompt_bytes: int) -> None:
         )
 
 
+_LONGEST_FIELD = 200
+
 _REMEDIES = {
     "string_pattern_mismatch": "use letters, digits and _.:/@+- (128 at most, a letter or digit first)",
     "missing": "give it a value",
@@ -226,7 +232,7 @@ def _remedy(kind: str, loc: list[str]) -> str:
         if len(loc) == 1 and field in Sampling.model_fields:
             return f"put it under sampling: {{'{field}': …}}"
         known = [*Job.model_fields] if len(loc) == 1 else [*Sampling.model_fields]
-        close = difflib.get_close_matches(loc[-1], known, n=1)
+        close = difflib.get_close_matches(loc[-1][:40], known, n=1)
         return f"did you mean {close[0]}?" if close else "remove it, or put it under metadata"
     if kind in _REMEDIES:
         return _REMEDIES[kind]
@@ -251,4 +257,6 @@ def _invalid(exc: ValidationError) -> InvalidJob:
         remedy = _remedy(first["type"], loc)
         if not isinstance(first["input"], dict) or first["type"] == "extra_forbidden":
             message = f"{message}, got {shown(first['input'])}"
-    return InvalidJob(printable(message), field=printable(field) or None, remedy=printable(remedy))
+    return InvalidJob(
+        printable(message), field=printable(field, _LONGEST_FIELD) or None, remedy=printable(remedy)
+    )

@@ -18,9 +18,10 @@ from pydantic import (
     model_validator,
 )
 
-from batchyard.catalogue import Catalogue, config_error, read_yaml
+from batchyard.catalogue import Catalogue, config_error
 from batchyard.errors import InvalidConfig, shown
 from batchyard.job import Name
+from batchyard.yaml_file import read_yaml
 from router.language import Language
 
 
@@ -63,7 +64,7 @@ class Conditions(_Part):
         if pattern is not None:
             try:
                 re.compile(pattern)
-            except re.error as exc:
+            except (re.error, OverflowError, RecursionError) as exc:
                 raise ValueError(f"is no regular expression: {exc}") from None
         return pattern
 
@@ -154,10 +155,15 @@ def load_policy(path: Path) -> Policy:
     Raises:
         InvalidConfig: naming the key, the value and the remedy.
     """
+    return parse_policy(read_yaml(path), str(path))
+
+
+def parse_policy(data: object, source: str) -> Policy:
+    """The policy in plain data; `source` names it in errors."""
     try:
-        return Policy.model_validate(read_yaml(path))
+        return Policy.model_validate(data)
     except ValidationError as exc:
-        raise config_error(exc, str(path)) from None
+        raise config_error(exc, source) from None
 
 
 def candidates(policy: Policy, catalogue: Catalogue) -> dict[str, tuple[str, ...]]:
