@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from batchyard.catalogue import Catalogue, config_error
+from batchyard.entry import Finite, Whole
 from batchyard.errors import InvalidConfig, shown
 from batchyard.job import Name
 from batchyard.yaml_file import read_yaml
@@ -43,10 +44,10 @@ class Conditions(_Part):
         tuple[Language, ...] | None, Field(description="The text is in one of these: zh, en, other.")
     ] = None
     min_chars: Annotated[
-        int | None, Field(ge=0, description="The text has at least this many characters.")
+        Whole | None, Field(ge=0, description="The text has at least this many characters.")
     ] = None
     max_chars: Annotated[
-        int | None, Field(ge=0, description="The text has at most this many characters.")
+        Whole | None, Field(ge=0, description="The text has at most this many characters.")
     ] = None
     has_images: Annotated[bool | None, Field(description="Whether the job brings images.")] = None
     output: Annotated[
@@ -109,7 +110,7 @@ class ClassifierChoice(_Part):
         str, Field(description="Folder of the artefact; relative to the folder above the policy's own.")
     ] = "models/router"
     threshold: Annotated[
-        float | None,
+        Finite | None,
         Field(
             ge=0,
             le=1,

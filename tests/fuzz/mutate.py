@@ -132,7 +132,7 @@ def _twisted(value: Any, chance: random.Random) -> Any:
     if isinstance(value, bool):
         return chance.choice((not value, int(value), str(value)))
     if isinstance(value, int | float):
-        return chance.choice((value + 1, value - 1, -value, value * 2, value + 0.5, str(value), [value]))
+        return chance.choice((value + 1, value - 1, -value, value * 2, value // 2, str(value), [value]))
     if isinstance(value, str):
         at = chance.randint(0, len(value))
         return (

@@ -142,16 +142,24 @@ def _cut_in(seeds: list[bytes]) -> st.SearchStrategy[bytes]:
     )
 
 
+def _is_json(seed: bytes) -> bool:
+    try:
+        return isinstance(json.loads(seed), dict)
+    except ValueError:
+        return False
+
+
 def _with_value(seeds: list[bytes]) -> st.SearchStrategy[bytes]:
     """A JSON seed with any value under one of its keys."""
+    trees = [seed for seed in seeds if _is_json(seed)]
 
     def changed(seed: bytes, key: int, value: object) -> bytes:
-        tree = json.loads(seed) if seed.startswith(b"{") else {"": None}
+        tree = json.loads(seed)
         keys = list(tree)
         tree[keys[key % len(keys)]] = value
         return json.dumps(tree).encode()
 
-    return st.builds(changed, st.sampled_from(seeds), st.integers(0, 99), values)
+    return st.builds(changed, st.sampled_from(trees), st.integers(0, 99), values)
 
 
 _lines = st.one_of(_written(jobs), _written(values), st.binary(max_size=30), st.just(b""))
