@@ -4,8 +4,8 @@
     python -m tests.fuzz --target job --seconds 60   one of them
     python -m tests.fuzz --replay build/fuzz/1/job-….input
 
-A run is named by its seed: its inputs, corpus, findings and counts lie in build/fuzz/SEED, and another call with
-the same seed continues it. Ends with 1 if there was a finding.
+A run is named by its seed: its inputs, corpus, findings and counts lie in build/fuzz/SEED, and another call
+with the same seed continues it. Ends with 1 if there was a finding.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from tests.fuzz.targets import TARGETS
 
 _EDGES = re.compile(r"cov: (\d+)")
 _PATIENCE = 150.0
-"""Seconds beyond its own that a process gets before it counts as one that hangs where Python cannot stop it."""
+"""Seconds beyond its own that a process gets; then it hangs where Python cannot stop it."""
 
 
 def _shares(targets: list[Target], inputs: int) -> dict[str, int]:
@@ -75,8 +75,8 @@ def _print(reports: list[Report]) -> None:
         speed = one.inputs / max(1e-9, one.seconds)
         edges = "-" if one.edges is None else one.edges
         print(
-            f"{one.target:<10} {one.inputs:>9,} {share:>8.1%} {speed:>8,.0f} {one.slowest:>7.2f}s {edges:>6}  "
-            f"{len(one.failures)}"
+            f"{one.target:<10} {one.inputs:>9,} {share:>8.1%} {speed:>8,.0f} {one.slowest:>7.2f}s {edges:>6}"
+            f"  {len(one.failures)}"
         )
     inputs, seconds = sum(one.inputs for one in reports), sum(one.seconds for one in reports)
     found = sum(len(one.failures) for one in reports)

@@ -1,4 +1,4 @@
-"""One target in a process of its own: guided by coverage where Atheris is installed, by its seeds alone where not.
+"""One target in a process of its own: guided by coverage with Atheris, by its seeds alone without.
 
 python -m tests.fuzz.child TARGET FOLDER INPUTS SECONDS SEED ENGINE
 """
@@ -24,7 +24,7 @@ def has_atheris() -> bool:
 
 
 def _corpus(folder: Path, target: "Target", seed: int) -> tuple[Path, list[bytes]]:
-    """The folder of a target's inputs, filled with its seeds and with what the strategies draw, and the seeds."""
+    """The folder of a target's inputs, with its seeds and what its strategy draws in it; and the seeds."""
     from tests.fuzz.strategies import drawn
 
     seeds = target.seeds()

@@ -24,7 +24,10 @@ REQUESTS: list[object] = [
         "id": "b",
         "messages": [
             {"role": "system", "content": "s"},
-            {"role": "user", "content": [{"type": "text", "text": "t"}, {"type": "image", "sha256": "0" * 64}]},
+            {
+                "role": "user",
+                "content": [{"type": "text", "text": "t"}, {"type": "image", "sha256": "0" * 64}],
+            },
         ],
         "sampling": {
             "max_tokens": 5, "temperature": 0, "top_k": -1, "top_p": 1, "min_p": 0, "typical_p": 1, "seed": 1,

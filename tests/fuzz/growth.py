@@ -28,12 +28,14 @@ def _schema(make: Callable[[int], object]) -> Callable[[int], bytes]:
 PUMPS: list[tuple[str, str, Callable[[int], bytes]]] = [
     ("job", "prompt", _json(lambda n: {"prompt": "\u00e9" * n})),
     ("job", "messages", _json(lambda n: {"messages": [{"role": "user", "content": "x"}] * n})),
-    ("job", "parts", _json(lambda n: {"messages": [{"role": "user", "content": [{"type": "text", "text": ""}] * n}]})),
+    ("job", "parts", _json(lambda n: {"messages": [{"role": "user", "content": [{"type": "text",
+    "text": ""}] * n}]})),
     ("job", "metadata keys", _json(lambda n: {"prompt": "x", "metadata": {f"k{i}": i for i in range(n)}})),
     ("job", "unknown keys", _json(lambda n: {f"k{i}": i for i in range(n)})),
     ("job", "a long unknown key", _json(lambda n: {"prompt": "x", "p" * n: 1})),
     ("job", "a long tag", _json(lambda n: {"prompt": "x", "output": {"type": "t" * n}})),
-    ("job", "choices", _json(lambda n: {"prompt": "x", "output": {"type": "choices", "choices": [*map(str, range(n))]}})),
+    ("job", "choices", _json(lambda n: {"prompt": "x", "output": {"type": "choices", "choices": [*map(str,
+    range(n))]}})),
     ("job", "the same key", lambda n: b'{"prompt":"x",' + b",".join(b'"k":1' for _ in range(n)) + b"}"),
     ("job", "nested", lambda n: b'{"metadata":' + b'{"a":' * n + b"1" + b"}" * (n + 1)),
     ("job", "digits", lambda n: b'{"prompt":"x","deadline":' + b"9" * n + b"}"),
@@ -44,7 +46,8 @@ PUMPS: list[tuple[str, str, Callable[[int], bytes]]] = [
     ("yaml", "keys", lambda n: b"".join(b"k%d: 1\n" % i for i in range(min(n, 1 << 12)))),
     ("yaml", "nested", lambda n: b"[" * n),
     ("yaml", "aliases", lambda n: b"a: &a [1, 1, 1, 1]\nb: [" + b"*a, " * min(n, 1 << 12) + b"]\n"),
-    ("yaml", "merges", lambda n: b"a: &a {b: 1}\n" + b"".join(b"k%d:\n  <<: *a\n" % i for i in range(min(n, 1 << 11)))),
+    ("yaml", "merges", lambda n: b"a: &a {b: 1}\n" + b"".join(b"k%d:\n  <<: *a\n" % i for i in range(min(n,
+    1 << 11)))),
     ("policy", "rules", _json(lambda n: {
         "version": "1", "default": {"task": "t", "model": "m"},
         "rules": [{"name": f"r{i}", "task": "t", "when": {"tenant": ["x"]}} for i in range(min(n, 1 << 13))],
@@ -70,13 +73,17 @@ PUMPS: list[tuple[str, str, Callable[[int], bytes]]] = [
     ("schema", "enum", _schema(lambda n: {"enum": [*range(n)]})),
     ("schema", "alternatives", _schema(lambda n: {"anyOf": [{"const": i} for i in range(n)]})),
     ("schema", "all of", _schema(lambda n: {"allOf": [{"properties": {f"p{i}": {}}} for i in range(n)]})),
-    ("schema", "pattern", _schema(lambda n: {"type": "string", "pattern": "^" + "[a-z]" * min(n, 800) + "$"})),
+    ("schema", "pattern", _schema(lambda n: {"type": "string", "pattern": "^" + "[a-z]" * min(n,
+    800) + "$"})),
     ("gbnf", "alternatives", lambda n: b'root ::= "a"' + b' | "b"' * min(n, 1 << 15)),
-    ("gbnf", "rules", lambda n: b"root ::= r0\n" + b"".join(b"r%d ::= [a]\n" % i for i in range(min(n, 2000)))),
+    ("gbnf", "rules", lambda n: b"root ::= r0\n" + b"".join(b"r%d ::= [a]\n" % i for i in range(min(n,
+    2000)))),
     ("gbnf", "a literal", lambda n: b'root ::= "' + b"a" * min(n, 1 << 16) + b'"'),
-    ("gbnf", "classes", lambda n: b"root ::= " + b"".join(b"[\\u%04x-\\u%04x] " % (i, i + 99) for i in range(256, 256 + min(n, 4000)))),
+    ("gbnf", "classes", lambda n: b"root ::= " + b"".join(b"[\\u%04x-\\u%04x] " % (i,
+    i + 99) for i in range(256, 256 + min(n, 4000)))),
     ("frames", "small frames", lambda n: b"\x00\x00\x00\x02{}" * n),
-    ("result", "keys", _json(lambda n: {"status": "SUCCESS", "result": {"metadata": {f"k{i}": i for i in range(n)}}})),
+    ("result", "keys", _json(lambda n: {"status": "SUCCESS",
+    "result": {"metadata": {f"k{i}": i for i in range(n)}}})),
     ("rows", "bad rows", lambda n: b"x\n" * n),
     ("image", "markers", lambda n: b"\xff\xd8" + b"\xff\xe0\x00\x02" * n + b"\xff\xd9"),
 ]  # fmt: skip
@@ -98,7 +105,8 @@ def check_growth() -> int:
         verdict = "grows faster than its input" if worst > _MOST else "ok"
         bad += worst > _MOST
         print(
-            f"{name:<10} {what:<20} {before_size:>10,} bytes {before:>7.3f} s  x{worst:.1f} for twice  {verdict}"
+            f"{name:<10} {what:<20} {before_size:>10,} bytes {before:>7.3f} s  x{worst:.1f} for twice"
+            f"  {verdict}"
         )
     return 1 if bad else 0
 

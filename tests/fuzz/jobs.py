@@ -50,7 +50,8 @@ JOB_SEEDS: list[object] = [
         ],
         "sampling": {
             "temperature": 0.5, "top_k": 40, "top_p": 0.9, "min_p": 0.1, "repeat_penalty": 1.1, "seed": 7,
-            "presence_penalty": 0.5, "frequency_penalty": -0.5, "max_tokens": 64, "stop": ["\n"], "logprobs": 3,
+            "presence_penalty": 0.5, "frequency_penalty": -0.5, "max_tokens": 64, "stop": ["\n"],
+            "logprobs": 3,
         },
         "deadline": 2e9,
         "time_limit": 30.5,
@@ -145,7 +146,7 @@ def _depth(value: object) -> int:
 
 
 def batch(data: bytes) -> bool:
-    """A JSONL file: every line is blank, one job or one error under its number; none is lost or read twice."""
+    """A JSONL file: every line is blank, one job or one error under its number; none is lost or twice."""
     errors: dict[int, YardError] = {}
 
     def report(number: int, error: YardError) -> None:

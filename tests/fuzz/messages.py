@@ -1,4 +1,4 @@
-"""Messages of the queues, from a stranger's bytes to jobs: the envelope, Celery's decoding, router and worker."""
+"""Messages of the queues, from a stranger's bytes to jobs: envelope, Celery's decoding, router, worker."""
 
 import json
 import time
@@ -112,7 +112,7 @@ def _route(bodies: list[object], submitted: float) -> tuple[list[Decided], list[
 
 
 def path(data: bytes) -> bool:
-    """A valid message whose user content alone is changed goes the whole way and arrives as it was written."""
+    """A valid message whose user content alone is changed goes the whole way and arrives as written."""
     try:
         content = json.loads(data)
     except (ValueError, RecursionError):

@@ -10,40 +10,56 @@ from typing import Any
 
 _RAW = "@raw@"
 _RAW_TOKENS = (
-    "NaN", "Infinity", "-Infinity", "1e400", "-1e400", "1E-400", "9" * 400, "1" + "0" * 4400, "-0", "-0.0", "1.0",
+    "NaN", "Infinity", "-Infinity", "1e400", "-1e400", "1E-400", "9" * 400, "1" + "0" * 4400, "-0", "-0.0",
+    "1.0",
     "0x10", "01", "1_000", "tru", "null", "[" * 70 + "]" * 70, "[" * 3000, '{"a":' * 40 + "1" + "}" * 40,
     '{"a":1,"a":2}', '"\\ud800"', '"\\u0000"', '"\\x"', "'a'", "１",
 )  # fmt: skip
 """What stands in JSON text and that Python's writer would not write."""
 _VALUES: tuple[Any, ...] = (
-    None, True, False, 0, 1, -1, 2, 9, 10, 100, 255, 2**31 - 1, 2**31, 2**32, 2**53 + 1, 2**63, 2**64, 10**30, 2**1024,
-    0.0, 0.5, 1.5, -0.5, 1e-9, 1e9, 1e18, 1e308, 2e9, 253402300799, "", " ", "\n", "a", "A" * 130, "x" * 900, "é", "焊",
-    "\ud800", "\x00", "\x1b[31m", "\u2028", "٣", "5", "0.5", "true", "auto", "default", "interactive", "batch", "~",
+    None, True, False, 0, 1, -1, 2, 9, 10, 100, 255, 2**31 - 1, 2**31, 2**32, 2**53 + 1, 2**63, 2**64,
+    10**30, 2**1024,
+    0.0, 0.5, 1.5, -0.5, 1e-9, 1e9, 1e18, 1e308, 2e9, 253402300799, "", " ", "\n", "a", "A" * 130,
+    "x" * 900, "é", "焊",
+    "\ud800", "\x00", "\x1b[31m", "\u2028", "٣", "5", "0.5", "true", "auto", "default", "interactive",
+    "batch", "~",
     "J1", "m", "t", "a~b", "text", "image", "user", "choices", "SUCCESS", "FAILURE", "REVOKED", "__type__",
-    "os.environ/HOME", "os.environ/NO", "2026-01-01", "#/$defs/n", "#", "^a$", "(a+)+$", "0" * 64, [], {}, [[]], [None],
-    {"": ""}, {"__type__": "uuid", "__value__": 1}, {"__type__": "decimal", "__value__": "x"}, {"type": "text"},
+    "os.environ/HOME", "os.environ/NO", "2026-01-01", "#/$defs/n", "#", "^a$", "(a+)+$", "0" * 64, [], {},
+    [[]], [None],
+    {"": ""}, {"__type__": "uuid", "__value__": 1}, {"__type__": "decimal", "__value__": "x"},
+    {"type": "text"},
 )  # fmt: skip
 _KEYS = (
     "id", "prompt", "messages", "task", "model", "sampling", "output", "type", "schema", "choices", "grammar",
-    "priority", "deadline", "time_limit", "tenant", "batch", "metadata", "raw", "content", "role", "text", "sha256",
-    "jobs", "submitted", "job", "route", "retries", "timelimit", "eta", "expires", "headers", "body", "properties",
+    "priority", "deadline", "time_limit", "tenant", "batch", "metadata", "raw", "content", "role", "text",
+    "sha256",
+    "jobs", "submitted", "job", "route", "retries", "timelimit", "eta", "expires", "headers", "body",
+    "properties",
     "delivery_tag", "delivery_info", "body_encoding", "content-type", "content-encoding", "status", "result",
-    "exc_type", "exc_message", "exc_module", "anyOf", "oneOf", "allOf", "$ref", "$defs", "const", "enum", "items",
-    "prefixItems", "pattern", "format", "minimum", "maximum", "exclusiveMinimum", "minLength", "maxLength", "minItems",
-    "maxItems", "required", "properties", "additionalProperties", "minProperties", "uniqueItems", "not", "n_slots",
-    "n_ctx", "engine", "api_key", "api_base", "memory_budget", "when", "rules", "default", "name", "x" * 300, "é", "",
+    "exc_type", "exc_message", "exc_module", "anyOf", "oneOf", "allOf", "$ref", "$defs", "const", "enum",
+    "items",
+    "prefixItems", "pattern", "format", "minimum", "maximum", "exclusiveMinimum", "minLength", "maxLength",
+    "minItems",
+    "maxItems", "required", "properties", "additionalProperties", "minProperties", "uniqueItems", "not",
+    "n_slots",
+    "n_ctx", "engine", "api_key", "api_base", "memory_budget", "when", "rules", "default", "name",
+    "x" * 300, "é", "",
 )  # fmt: skip
 _WORDS = (
-    "::=", "root", "|", "(", ")", "[", "]", "[^", "-", "{", "}", "{0}", "{1,}", "{,2}", "{65536}", "{99999}", "*", "+",
-    "?", ".", '"', '"a"', "\\", "\\x41", "\\u00e9", "\\U00110000", "\\ud800", "#", "\n", " ", "<a>", "!", "a", "é",
-    "&a ", "*a", "<<: ", "!!int ", "!!binary ", "!!python/name:os ", "!!timestamp ", "? ", ": ", "- ", "| ", "> ", "%",
-    "---\n", "...\n", "'", "os.environ/", "\t", "0x", "0o7", "1:60", ".inf", ".nan", "2026-13-45", "~", "@", "`", ",",
+    "::=", "root", "|", "(", ")", "[", "]", "[^", "-", "{", "}", "{0}", "{1,}", "{,2}", "{65536}",
+    "{99999}", "*", "+",
+    "?", ".", '"', '"a"', "\\", "\\x41", "\\u00e9", "\\U00110000", "\\ud800", "#", "\n", " ", "<a>", "!",
+    "a", "é",
+    "&a ", "*a", "<<: ", "!!int ", "!!binary ", "!!python/name:os ", "!!timestamp ", "? ", ": ", "- ", "| ",
+    "> ", "%",
+    "---\n", "...\n", "'", "os.environ/", "\t", "0x", "0o7", "1:60", ".inf", ".nan", "2026-13-45", "~", "@",
+    "`", ",",
 )  # fmt: skip
 
 
 def mutate(data: bytes, kind: str, chance: random.Random, seeds: list[bytes], max_len: int) -> bytes:
-    """Another input of at most `max_len` bytes, made of `data` and sometimes of a seed. `kind` is json, message,
-    lines, yaml, text or bytes."""
+    """Another input of at most `max_len` bytes, made of `data` and sometimes of a seed. `kind` is json,
+    message, lines, yaml, text or bytes."""
     change: Callable[[bytes, random.Random, list[bytes]], bytes]
     if chance.random() < 0.12:
         change = _bytes

@@ -30,7 +30,7 @@ class Target:
     """One parser under test.
 
     `run` takes any bytes and says whether they were accepted; what it raises is a finding. `seeds` makes real
-    inputs to begin with. `kind` says how inputs are mutated (see `mutate`), `weight` is its part of a session.
+    inputs to begin with. `kind` says how inputs are mutated (see `mutate`), `weight` is its part of a run.
     """
 
     name: str

@@ -19,8 +19,8 @@ CURRENT_BYTES = 1 << 16
 
 @dataclass
 class Report:
-    """What came of it so far: inputs, how many were accepted, seconds, what the engine covered, failures by the
-    place they happened at."""
+    """What came of it so far: inputs, how many were accepted, seconds, the slowest, edges covered, and failures
+    by the place they happened at."""
 
     target: str
     inputs: int = 0

@@ -44,7 +44,8 @@ schemas = st.recursive(
         _record(type=st.just("integer"), minimum=st.integers(-99, 99), maximum=st.integers(-99, 99)),
         _record(type=st.just("number"), minimum=st.integers(-9, 9), exclusiveMaximum=st.integers(-9, 9)),
         _record(type=st.just("string"), minLength=st.integers(0, 3), maxLength=st.integers(0, 5)),
-        _record(type=st.just("string"), pattern=st.sampled_from(["^a*$", "^[0-9]{2}$", r"^(x|y)\d?$", "a", "^.$"])),
+        _record(type=st.just("string"), pattern=st.sampled_from(["^a*$", "^[0-9]{2}$", r"^(x|y)\d?$", "a",
+        "^.$"])),
         _record(format=st.sampled_from(["date", "time", "date-time", "uuid", "email"])),
     ),
     lambda inner: st.one_of(
@@ -61,7 +62,8 @@ schemas = st.recursive(
         _record(anyOf=st.lists(inner, min_size=1, max_size=3), type=st.just("string")),
         _record(oneOf=st.lists(inner, min_size=1, max_size=2)),
         _record(allOf=st.lists(inner, min_size=1, max_size=2)),
-        st.fixed_dictionaries({"$ref": st.sampled_from(["#", "#/$defs/a"]), "$defs": st.fixed_dictionaries({"a": inner})}),
+        st.fixed_dictionaries({"$ref": st.sampled_from(["#", "#/$defs/a"]),
+        "$defs": st.fixed_dictionaries({"a": inner})}),
     ),
     max_leaves=5,
 )  # fmt: skip
@@ -95,14 +97,17 @@ outputs = st.one_of(
     ),
 )
 samplings = _record(
-    max_tokens=st.integers(-1, 300), temperature=st.floats(-1, 11), top_k=st.integers(-1, 50), top_p=st.floats(0, 1),
+    max_tokens=st.integers(-1, 300), temperature=st.floats(-1, 11), top_k=st.integers(-1, 50),
+    top_p=st.floats(0, 1),
     min_p=st.floats(0, 1), repeat_penalty=st.floats(0, 2), presence_penalty=st.floats(-3, 3),
     frequency_penalty=st.floats(-3, 3), seed=st.integers(0, 2**32), stop=st.lists(text, max_size=2),
     logprobs=st.integers(0, 21),
 )  # fmt: skip
 _job = _record(
-    id=names, task=st.sampled_from(["t", "auto", "c"]), model=st.sampled_from(["m", "auto"]), raw=st.booleans(),
-    sampling=samplings, output=outputs, priority=st.one_of(st.integers(-1, 10), st.sampled_from(["batch", "interactive"])),
+    id=names, task=st.sampled_from(["t", "auto", "c"]), model=st.sampled_from(["m", "auto"]),
+    raw=st.booleans(),
+    sampling=samplings, output=outputs, priority=st.one_of(st.integers(-1, 10), st.sampled_from(["batch",
+    "interactive"])),
     deadline=st.floats(0, 3e11), time_limit=st.floats(-1, 1e6), max_retries=st.integers(-1, 101), batch=names,
     tenant=names, metadata=st.dictionaries(text, values, max_size=3),
 )  # fmt: skip
