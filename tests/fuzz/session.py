@@ -19,7 +19,7 @@ CURRENT_BYTES = 1 << 16
 
 @dataclass
 class Report:
-    """What came of it so far: inputs, how many were accepted, seconds, the slowest, edges covered, and failures
+    """What came of it so far: inputs, how many were accepted, seconds, the slowest, edges, and failures
     by the place they happened at."""
 
     target: str
