@@ -160,6 +160,10 @@ def test_results_never_overwrite_a_foreign_file(yard: Yard, tmp_path: Path) -> N
     yard("submit", file, "--batch", "b")
     code, _out, err = yard("results", "--batch", "b", "-o", file)
     assert code == 2 and "line 1 is not a result" in err
+    deep = tmp_path / "deep.jsonl"
+    deep.write_bytes(b"[" * 100_000 + b"\n")
+    code, _out, err = yard("results", "--batch", "b", "-o", deep)
+    assert code == 2 and "line 1 is not a result" in err
     assert file.read_bytes() == before
 
 
