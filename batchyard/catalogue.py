@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
-from batchyard.entry import Entry, Finite, OnnxEntry, OpenaiEntry, ServedModel, Size, Whole
+from batchyard.entry import Entry, Finite, OnnxEntry, OpenaiEntry, ServedModel, Size, Whole, twice
 from batchyard.errors import InvalidConfig, shown
 from batchyard.job import Job, Name
 from batchyard.jsonvalue import printable
@@ -166,13 +166,14 @@ class Catalogue(Entry):
         names = [model.model_name for model in self.model_list]
         tasks = [task.task for task in self.task_list]
         for kind, words in (("model_name", names), ("task", tasks)):
-            twice = sorted({word for word in words if words.count(word) > 1})
-            if twice:
-                raise ValueError(f"{kind} {twice[0]!r} is there twice")
+            again = twice(words)
+            if again is not None:
+                raise ValueError(f"{kind} {again!r} is there twice")
+        known = set(tasks)
         for model in self.model_list:
             calibrated = model.choices_temperature if isinstance(model, LlamaEntry) else {}
             for task in (*model.tasks, *calibrated):
-                if task not in tasks:
+                if task not in known:
                     raise ValueError(f"model {model.model_name!r} names the task {task!r}, not in task_list")
         return self
 

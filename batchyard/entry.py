@@ -3,6 +3,7 @@
 It knows no file and no engine.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -38,6 +39,11 @@ Dialect = Literal["openai", "compatible", "vllm", "llama_cpp", "llama_cpp_python
 def on_nvidia(providers: Iterable[str]) -> bool:
     """Whether one of these execution providers of ONNX Runtime runs on an NVIDIA GPU."""
     return not _ON_NVIDIA.isdisjoint(providers)
+
+
+def twice(names: Iterable[str]) -> str | None:
+    """The first name that is there more than once."""
+    return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
 class Entry(BaseModel):

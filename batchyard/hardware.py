@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from batchyard.catalogue import config_error
-from batchyard.entry import DEFAULT_PROVIDERS, Entry, Size, Whole
+from batchyard.entry import DEFAULT_PROVIDERS, Entry, Size, Whole, twice
 from batchyard.errors import InvalidConfig, shown
 from batchyard.job import Name
 from batchyard.model_settings import ModelSettings
@@ -81,10 +81,9 @@ class Hardware(Entry):
 
     @model_validator(mode="after")
     def _names_differ(self) -> "Hardware":
-        names = [profile.profile_name for profile in self.profile_list]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"profile_name {twice[0]!r} is there twice")
+        again = twice(profile.profile_name for profile in self.profile_list)
+        if again is not None:
+            raise ValueError(f"profile_name {again!r} is there twice")
         return self
 
     def profile(self, name: str) -> Profile:

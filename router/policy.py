@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from batchyard.catalogue import Catalogue, config_error
-from batchyard.entry import Finite, Whole
+from batchyard.entry import Finite, Whole, twice
 from batchyard.errors import InvalidConfig, shown
 from batchyard.job import Name
 from batchyard.yaml_file import read_yaml
@@ -143,10 +143,9 @@ class Policy(_Part):
 
     @model_validator(mode="after")
     def _names_differ(self) -> "Policy":
-        names = [rule.name for rule in self.rules]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"rule {twice[0]!r} is there twice")
+        again = twice(rule.name for rule in self.rules)
+        if again is not None:
+            raise ValueError(f"rule {again!r} is there twice")
         return self
 
 
