@@ -247,7 +247,7 @@ def parse_catalogue(data: object, source: str) -> Catalogue:
 
 def config_error(exc: ValidationError, source: str) -> InvalidConfig:
     """The first fault of a configuration file, as our error."""
-    first = exc.errors()[0]
+    first = exc.errors(include_url=False, include_context=False)[0]
     loc = first["loc"]
     # pydantic names the branch of a union after its index; the file has no such key
     where = ".".join(str(part) for at, part in enumerate(loc) if at != 2 or part not in _ENGINES)

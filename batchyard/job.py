@@ -243,7 +243,7 @@ def _remedy(kind: str, loc: list[str]) -> str:
 
 def _invalid(exc: ValidationError) -> InvalidJob:
     """Our error for the first fault pydantic found, with the value as the caller wrote it."""
-    first = exc.errors()[0]
+    first = exc.errors(include_url=False, include_context=False)[0]
     branches = {"text", "image", "json_schema", "grammar", "choices", "embedding", "tuple[Part, ...]", "str"}
     loc = [str(part) for part in first["loc"]]
     field = ".".join(

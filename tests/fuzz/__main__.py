@@ -121,9 +121,11 @@ def main() -> int:
     until = time.monotonic() + options.seconds
     reports = [Report.read(folder / f"{target.name}.json", target.name) for target in targets]
     for at, target in enumerate(targets):
-        left, seconds = shares[target.name] - reports[at].inputs, until - time.monotonic()
-        if left > 0 and seconds > 1:
-            reports[at] = _piece(target, folder, left, seconds, options.seed, engine)
+        left = [max(0, shares[one.target] - one.inputs) for one in reports]
+        # each gets its part of the time that is left, so that the last ones get theirs, too
+        seconds = (until - time.monotonic()) * left[at] / max(1, sum(left[at:]))
+        if left[at] and seconds > 1:
+            reports[at] = _piece(target, folder, left[at], seconds, options.seed, engine)
     _print(reports)
     if all(report.inputs >= shares[report.target] for report in reports):
         print("complete")

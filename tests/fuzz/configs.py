@@ -43,23 +43,15 @@ def yaml_text(data: bytes) -> bool:
     return True
 
 
-def _read(data: bytes, source: str) -> object:
-    """Data as the parser behind gets it. What begins as JSON does is read as JSON, which is a hundred times
-    faster than YAML and leaves the same to check."""
-    if data.startswith(b"{"):
-        try:
-            return json.loads(data)
-        except (ValueError, RecursionError):
-            pass
-    return parse_yaml(data, source)
-
-
 def _config(
     parse: Callable[[object, str], object], check: Callable[[object, object], None]
 ) -> Callable[[bytes], bool]:
     def run(data: bytes) -> bool:
         try:
-            given = _read(data, "f.yaml")
+            given = json.loads(data)  # what YAML makes of text is the target yaml's, a hundred times as slow
+        except (ValueError, RecursionError):
+            return False
+        try:
             found = parse(given, "f.yaml")
         except InvalidConfig as error:
             check_error(error)
@@ -143,7 +135,7 @@ def _shipped(name: str) -> Callable[[], list[bytes]]:
         for key, values in tree.items():
             if isinstance(values, list):
                 cut += [json.dumps(tree | {key: [value]}).encode() for value in values]
-        return [*cut, yaml.safe_dump(tree, default_flow_style=True).encode()]
+        return cut
 
     return seeds
 
@@ -178,7 +170,8 @@ def catalogue_seeds() -> list[bytes]:
 def yaml_seeds() -> list[bytes]:
     """YAML's odd corners, and the shipped policy."""
     assert ENV_PREFIX in _YAML[4].decode()
-    return [*_YAML, *_shipped("routing.yaml")()[-1:]]
+    policy = yaml.safe_load((_FILES / "routing.yaml").read_bytes())
+    return [*_YAML, yaml.safe_dump(policy["rules"][0]).encode()]
 
 
 TARGETS = [

@@ -111,6 +111,6 @@ def image_seeds() -> list[bytes]:
 
 TARGETS = [
     Target("result", result, result_seeds, "json", 8),
-    Target("rows", rows, row_seeds, "lines", 3),
-    Target("image", image, image_seeds, "bytes", 2),
+    Target("rows", rows, row_seeds, "lines", 5),
+    Target("image", image, image_seeds, "bytes", 4),
 ]

@@ -199,8 +199,8 @@ def frame_seeds() -> list[bytes]:
 
 
 TARGETS = [
-    Target("request", request, _jsons(REQUESTS), "json", 10),
-    Target("schema", schema, _jsons(SCHEMAS), "json", 3, 1024),
-    Target("gbnf", gbnf, lambda: [text.encode() for text in GRAMMARS], "text", 5, 512),
-    Target("frames", frames, frame_seeds, "bytes", 4, 512),
+    Target("request", request, _jsons(REQUESTS), "json", 14),
+    Target("schema", schema, _jsons(SCHEMAS), "json", 2, 1024),
+    Target("gbnf", gbnf, lambda: [text.encode() for text in GRAMMARS], "text", 6, 512),
+    Target("frames", frames, frame_seeds, "bytes", 6, 512),
 ]

@@ -202,4 +202,4 @@ def batch_seeds() -> list[bytes]:
     ]
 
 
-TARGETS = [Target("job", job, job_seeds, "json", 30), Target("batch", batch, batch_seeds, "lines", 14)]
+TARGETS = [Target("job", job, job_seeds, "json", 34), Target("batch", batch, batch_seeds, "lines", 10)]

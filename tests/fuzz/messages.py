@@ -185,5 +185,5 @@ def path_seeds() -> list[bytes]:
 
 TARGETS = [
     Target("message", message, message_seeds, "message", 12),
-    Target("path", path, path_seeds, "json", 10),
+    Target("path", path, path_seeds, "json", 5),
 ]

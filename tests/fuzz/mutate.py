@@ -3,6 +3,7 @@
 Pure: the same input and random numbers give the same output. Knows no parser.
 """
 
+import copy
 import json
 import random
 from collections.abc import Callable
@@ -118,7 +119,7 @@ def _change_one(box: list[Any], chance: random.Random, seeds: list[bytes]) -> No
     at = chance.random()
     value = parent[key]
     if at < 0.35:
-        parent[key] = chance.choice(_VALUES)
+        parent[key] = _value(chance)
     elif at < 0.45:
         parent[key] = _RAW
     elif at < 0.55:
@@ -126,9 +127,9 @@ def _change_one(box: list[Any], chance: random.Random, seeds: list[bytes]) -> No
     elif at < 0.65 and parent is not box:
         del parent[key]
     elif at < 0.8 and isinstance(value, dict):
-        value[chance.choice(_KEYS)] = chance.choice(_VALUES)
+        value[chance.choice(_KEYS)] = _value(chance)
     elif at < 0.8 and isinstance(value, list):
-        value.insert(chance.randint(0, len(value)), chance.choice(value or _VALUES))
+        value.insert(chance.randint(0, len(value)), chance.choice(value) if value else _value(chance))
     elif at < 0.88 and isinstance(parent, dict):
         parent[chance.choice(_KEYS)] = parent.pop(key)
     elif at < 0.95:
@@ -141,6 +142,11 @@ def _change_one(box: list[Any], chance: random.Random, seeds: list[bytes]) -> No
         for _ in range(chance.choice((1, 2, 60, 70))):
             value = [value] if chance.random() < 0.5 else {chance.choice(_KEYS): value}
         parent[key] = value
+
+
+def _value(chance: random.Random) -> Any:
+    # a copy: what is put into the tree is changed there
+    return copy.deepcopy(chance.choice(_VALUES))
 
 
 def _twisted(value: Any, chance: random.Random) -> Any:

@@ -95,9 +95,9 @@ def test_an_error_that_nobody_can_read_is_found(error: InvalidJob) -> None:
 def test_mutations_are_the_same_for_the_same_seed_and_bounded(one: Target) -> None:
     seeds = one.seeds()
     first, second = random.Random(1), random.Random(1)
-    made = [mutate(seeds[0], one.kind, first, seeds, 300) for _ in range(200)]
-    assert made == [mutate(seeds[0], one.kind, second, seeds, 300) for _ in range(200)]
-    assert max(map(len, made)) <= 300
+    made = [mutate(seeds[0], one.kind, first, seeds, one.max_len) for _ in range(200)]
+    assert made == [mutate(seeds[0], one.kind, second, seeds, one.max_len) for _ in range(200)]
+    assert max(map(len, made)) <= one.max_len
     assert len(set(made)) > 50
 
 
