@@ -31,7 +31,7 @@ def _shares(targets: list[Target], inputs: int) -> dict[str, int]:
     return {target.name: -(-inputs * target.weight // weights) for target in targets}
 
 
-def _piece(target: Target, folder: Path, inputs: int, seconds: float, seed: int, engine: str) -> Report:
+def run_piece(target: Target, folder: Path, inputs: int, seconds: float, seed: int, engine: str) -> Report:
     """Run one target for a while, and add what came of it to its report."""
     path, piece = folder / f"{target.name}.json", folder / f"{target.name}.piece.json"
     report = Report.read(path, target.name)
@@ -86,7 +86,8 @@ def _print(reports: list[Report]) -> None:
             print(f"{one.target}: {where}: {what}")
 
 
-def _replay(file: Path) -> int:
+def replay(file: Path) -> int:
+    """Run a kept input again; what it raises comes through."""
     target = TARGETS[file.name.partition("-")[0]]
     accepted = limited(target, file.read_bytes(), 60.0)
     print("accepted" if accepted else "refused", "and all that must hold does")
@@ -109,7 +110,7 @@ def main() -> int:
     parser.add_argument("--replay", type=Path, metavar="FILE", help="run one kept input again")
     options = parser.parse_args()
     if options.replay:
-        return _replay(options.replay)
+        return replay(options.replay)
     if options.growth:
         return check_growth()
     engine = options.engine or ("atheris" if has_atheris() else "seeds")
@@ -125,7 +126,7 @@ def main() -> int:
         # each gets its part of the time that is left, so that the last ones get theirs, too
         seconds = (until - time.monotonic()) * left[at] / max(1, sum(left[at:]))
         if left[at] and seconds > 1:
-            reports[at] = _piece(target, folder, left[at], seconds, options.seed, engine)
+            reports[at] = run_piece(target, folder, left[at], seconds, options.seed, engine)
     _print(reports)
     if all(report.inputs >= shares[report.target] for report in reports):
         print("complete")

@@ -11,7 +11,7 @@ from tests.fuzz.oracle import Target, limited
 from tests.fuzz.strategies import STRATEGIES
 from tests.fuzz.targets import TARGETS
 
-_MUTATIONS = 40
+_MUTATIONS = 25
 """For each unit of a target's weight."""
 
 
@@ -30,7 +30,7 @@ def test_no_mutation_of_a_real_input_makes_a_parser_stumble(target: Target) -> N
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_nothing_that_a_strategy_draws_makes_a_parser_stumble(name: str) -> None:
     @settings(
-        max_examples=60,
+        max_examples=40,
         deadline=None,
         database=None,
         derandomize=True,

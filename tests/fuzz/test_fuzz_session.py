@@ -1,20 +1,18 @@
 """The fuzzer itself: what fails is found, kept, counted and run again; what hangs is stopped."""
 
 import random
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from batchyard.errors import InvalidJob
+from tests.fuzz.__main__ import replay, run_piece
+from tests.fuzz.child import has_atheris
 from tests.fuzz.mutate import mutate
 from tests.fuzz.oracle import Hang, Nonsense, Target, check_error, limited, same_values
 from tests.fuzz.session import Report, Session, current_input
 from tests.fuzz.targets import TARGETS
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def target(run: Callable[[bytes], bool]) -> Target:
@@ -101,22 +99,17 @@ def test_mutations_are_the_same_for_the_same_seed_and_bounded(one: Target) -> No
     assert len(set(made)) > 50
 
 
-@pytest.mark.parametrize("engine", ["seeds", "atheris"])
-def test_the_long_form_counts_its_inputs_goes_on_where_it_stopped_and_replays(
-    tmp_path: Path, engine: str
-) -> None:
-    if engine == "atheris":
-        pytest.importorskip("atheris")
+def test_the_long_form_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    engine = "atheris" if has_atheris() else "seeds"
+    for inputs, in_all in ((300, 300), (200, 500)):
+        report = run_piece(TARGETS["image"], tmp_path, inputs, 60.0, 5, engine)
+        assert (report.inputs, report.failures) == (in_all, {})
+    assert (report.edges is None) == (engine == "seeds")
 
-    def fuzz(*arguments: str) -> str:
-        command = [sys.executable, "-m", "tests.fuzz", *arguments]
-        environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True).stdout
 
-    words = ("--target", "image", "--engine", engine, "--seed", "5", "--inputs")
-    assert "image            300" in fuzz(*words, "300")
-    again = fuzz(*words, "500")
-    assert "image            500" in again and "complete" in again
-    file = tmp_path / "image-x.input"
-    file.write_bytes(TARGETS["image"].seeds()[0])
-    assert fuzz("--replay", str(file)).startswith("accepted")
+def test_a_kept_input_is_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for data, said in ((TARGETS["image"].seeds()[0], "accepted"), (b"", "refused")):
+        file = tmp_path / "image-x.input"
+        file.write_bytes(data)
+        assert replay(file) == 0
+        assert capsys.readouterr().out.startswith(said)
