@@ -171,7 +171,7 @@ def frames(data: bytes) -> bool:
     found: list[object] | None = []
     try:
         for at in range(0, len(data), cut):
-            found += pieces.feed(data[at : at + cut])  # type: ignore[operator]
+            found += pieces.feed(data[at : at + cut])
     except FrameError:
         found = None
     hold(found == messages, "the messages depend on how the bytes arrive")

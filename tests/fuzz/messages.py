@@ -134,9 +134,9 @@ def path(data: bytes) -> bool:
     hold(envelope is not None, "the client's own message is set aside")
     arguments = _decoded(envelope or {})
     hold(isinstance(arguments, list), "Celery drops a chunk for what a user wrote into a job")
-    given = chunk_of(arguments[1])  # type: ignore[index]
+    given = chunk_of(arguments[1])
     hold(given is not None, "the router drops a chunk")
-    decided, refused = _route(*given)  # type: ignore[misc]
+    decided, refused = _route(*given)
     hold(
         [one.job.id for one in decided] == ["J1", "J2"] and not refused,
         "the router refuses what was accepted",
@@ -156,7 +156,7 @@ def message_seeds() -> list[bytes]:
     """What our client and our router publish, and a bare Celery message."""
     seeds = []
     for at, fields in enumerate(JOB_SEEDS):
-        body = {"id": f"J{at}", **fields}  # type: ignore[dict-item]
+        body = {"id": f"J{at}", **fields}
         seeds.append(
             task_message(
                 RUN_TASK, body["id"], {"job": body, "route": _ROUTE}, model_queue("m"), 6,
