@@ -298,14 +298,13 @@ def _error_info(state: State, value: Any) -> ErrorInfo:
     exc = value if isinstance(value, dict) else {}
     args = exc.get("exc_message") or []
     args = list(args) if isinstance(args, list | tuple) else [str(args)]
-    kind = str(exc.get("exc_type", ""))
+    kind = printable(exc.get("exc_type", ""), 80)
     if str(exc.get("exc_module", "")).startswith("batchyard") and len(args) == 5:
         words = dict(zip(("message", "code", "field", "remedy", "retryable"), args, strict=True))
         with suppress(ValidationError):  # then it is shown as any other
             if json_fault(words) is None:
                 return ErrorInfo.model_validate({"kind": kind, **words})
     text = printable(" ".join(map(str, args)))
-    kind = printable(kind, 80)
     if kind == "TaskRevokedError" or state is State.REVOKED:
         if text == "expired":
             return ErrorInfo(kind="JobExpired", code=JobExpired.code, message="its deadline had passed")

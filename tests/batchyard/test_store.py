@@ -86,6 +86,17 @@ def test_an_error_that_is_not_as_ours_are_is_shown_as_it_is(words: list[object])
     assert result.model_dump_json()
 
 
+def test_the_name_of_an_error_that_cannot_be_written_is_shown_escaped() -> None:
+    value = {
+        "exc_type": "\ud800",
+        "exc_module": "batchyard.errors",
+        "exc_message": ["m", "c", None, None, False],
+    }
+    result = store.result_of("J1", {"status": "FAILURE", "result": value})
+    assert result is not None and result.error is not None and result.error.kind == "\\ud800"
+    assert result.model_dump_json()
+
+
 def test_a_success_with_an_error_beside_it_is_a_success() -> None:
     document = {"status": "SUCCESS", "result": {"text": "a", "error": {"code": "c", "message": "m"}}}
     result = store.result_of("J1", document)
