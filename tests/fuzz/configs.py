@@ -10,6 +10,7 @@ from batchyard.catalogue import Catalogue, parse_catalogue
 from batchyard.errors import InvalidConfig, YardError
 from batchyard.hardware import Hardware, parse_hardware
 from batchyard.job import parse_job
+from batchyard.jsonvalue import json_fault
 from batchyard.submission import Known
 from batchyard.wire import dumps
 from batchyard.yaml_file import ENV_PREFIX, parse_yaml
@@ -51,6 +52,8 @@ def _config(
             given = json.loads(data)  # what YAML makes of text is the target yaml's, a hundred times as slow
         except (ValueError, RecursionError):
             return False
+        if json_fault(given, only_json=True) is not None:
+            return False  # the reader of the file refuses it before
         try:
             found = parse(given, "f.yaml")
         except InvalidConfig as error:
@@ -111,8 +114,8 @@ def check_hardware_holds(found: object, given: object) -> None:
 
 
 def no_truth_for_numbers(given: object, kept: object, where: str = "") -> None:
-    """Nothing that was written is gone, and a truth value is no number. A number may come as text: variables
-    of the environment are text."""
+    """Nothing that was written is gone, and a truth value is no number. A number may come as text, as variables
+    of the environment do, and a flag as 0 or 1."""
     if isinstance(given, dict) and isinstance(kept, dict):
         for key, value in given.items():
             hold(key in kept, f"{where}.{key} was accepted and is gone")
@@ -122,7 +125,7 @@ def no_truth_for_numbers(given: object, kept: object, where: str = "") -> None:
             no_truth_for_numbers(one, other, f"{where}[]")
     elif isinstance(given, bool) != isinstance(kept, bool):
         hold(
-            isinstance(given, str | int) and not isinstance(given, bool),
+            isinstance(given, str | int | float) and not isinstance(given, bool),
             f"{where}: {given!r} was taken for {kept!r}",
         )
 
