@@ -114,8 +114,8 @@ def check_hardware_holds(found: object, given: object) -> None:
 
 
 def no_truth_for_numbers(given: object, kept: object, where: str = "") -> None:
-    """Nothing that was written is gone, and a truth value is no number. A number may come as text, as variables
-    of the environment do, and a flag as 0 or 1."""
+    """Nothing that was written is gone, and a truth value is no number. A number may come as text, as
+    variables of the environment do, and a flag as 0 or 1."""
     if isinstance(given, dict) and isinstance(kept, dict):
         for key, value in given.items():
             hold(key in kept, f"{where}.{key} was accepted and is gone")
