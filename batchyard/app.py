@@ -5,6 +5,7 @@ from typing import Any
 from celery import Celery
 
 from batchyard.names import PRIORITY_SEPARATOR, PRIORITY_STEPS
+from batchyard.plain_json import register_plain_json
 from batchyard.settings import Settings
 
 UNACKED = "batchyard:unacked"
@@ -18,6 +19,7 @@ def make_app(
     Sets what every role must agree on (transport, JSON, priorities, late acknowledgement, leases);
     `interactive_extra` is the transport's, `conf` adds a role's own settings. Nothing is connected yet.
     """
+    register_plain_json()
     app = Celery(name, set_as_current=False)
     app.conf.update(
         broker_url=settings.url,

@@ -4,20 +4,30 @@ Parameter names are llama-cpp-python's. The file is `configs/models.yaml`; its J
 (`configs/models.schema.json`) is generated from these classes.
 """
 
-import os
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
-from batchyard.entry import ENV_PREFIX, Entry, OnnxEntry, OpenaiEntry, ServedModel, TenantEntry
+from batchyard.entry import (
+    Entry,
+    Finite,
+    OnnxEntry,
+    OpenaiEntry,
+    ServedModel,
+    Size,
+    TenantEntry,
+    Whole,
+    twice,
+)
 from batchyard.errors import InvalidConfig, shown
 from batchyard.job import Job, Name
+from batchyard.jsonvalue import printable
 from batchyard.model_settings import ModelSettings
 from batchyard.output import Output
 from batchyard.sampling import Sampling
+from batchyard.yaml_file import read_yaml
 
 
 class LlamaEntry(ServedModel, ModelSettings):
@@ -28,11 +38,11 @@ class LlamaEntry(ServedModel, ModelSettings):
     model_path: Annotated[
         str, Field(description="GGUF file; relative to the folder above the catalogue's own folder.")
     ]
-    n_ctx: Annotated[int, Field(ge=16, description="Tokens one job may use, prompt and answer together.")] = (
-        2048
-    )
+    n_ctx: Annotated[
+        Whole, Field(ge=16, description="Tokens one job may use, prompt and answer together.")
+    ] = 2048
     n_cells: Annotated[
-        int | None,
+        Whole | None,
         Field(
             ge=80,
             description="Tokens in the KV memory of all jobs together; null is n_ctx for each slot. "
@@ -40,7 +50,7 @@ class LlamaEntry(ServedModel, ModelSettings):
         ),
     ] = None
     kept_cells: Annotated[
-        int | None,
+        Whole | None,
         Field(
             ge=0,
             description="Tokens of the KV memory for beginnings that jobs share; null is n_ctx for every 8 "
@@ -62,11 +72,11 @@ class LlamaEntry(ServedModel, ModelSettings):
         ),
     ] = True
     target_p99_ms: Annotated[
-        float | None,
+        Finite | None,
         Field(gt=0, description="Time that 99 % of jobs may spend in a slot, in ms: fewer slots if need be."),
     ] = None
     interactive_slowdown: Annotated[
-        float, Field(ge=1, description="How much longer batch jobs may make the steps of interactive ones.")
+        Finite, Field(ge=1, description="How much longer batch jobs may make the steps of interactive ones.")
     ] = 1.5
     jump_forward: Annotated[
         bool,
@@ -86,7 +96,7 @@ class LlamaEntry(ServedModel, ModelSettings):
         ),
     ] = None
     choices_temperature: Annotated[
-        dict[Name, Annotated[float, Field(ge=0.001, le=1000)]],
+        dict[Name, Annotated[Finite, Field(ge=0.001, le=1000)]],
         Field(
             default_factory=dict,
             description="By task: softens (above 1) or sharpens what choices answer; from workers.calibrate.",
@@ -98,15 +108,15 @@ class LlamaEntry(ServedModel, ModelSettings):
     ] = None
     mmproj_offload: Annotated[bool, Field(description="Put the image encoder on the GPU too.")] = True
     image_min_tokens: Annotated[
-        int | None,
+        Whole | None,
         Field(ge=1, description="Least positions of an image, for encoders with a choice; null as trained."),
     ] = None
     image_max_tokens: Annotated[
-        int | None,
+        Whole | None,
         Field(ge=1, description="Most positions of an image, for encoders with a choice; null as trained."),
     ] = None
     image_cache_bytes: Annotated[
-        int, Field(ge=0, description="Memory for encoded images; the least recently used leave first.")
+        Size, Field(description="Memory for encoded images; the least recently used leave first.")
     ] = 268_435_456
     verbose: bool = False
 
@@ -175,13 +185,14 @@ class Catalogue(Entry):
         tasks = [task.task for task in self.task_list]
         tenants = [entry.tenant for entry in self.tenant_list]
         for kind, words in (("model_name", names), ("task", tasks), ("tenant", tenants)):
-            twice = sorted({word for word in words if words.count(word) > 1})
-            if twice:
-                raise ValueError(f"{kind} {twice[0]!r} is there twice")
+            again = twice(words)
+            if again is not None:
+                raise ValueError(f"{kind} {again!r} is there twice")
+        known = set(tasks)
         for model in self.model_list:
             calibrated = model.choices_temperature if isinstance(model, LlamaEntry) else {}
             for task in (*model.tasks, *calibrated):
-                if task not in tasks:
+                if task not in known:
                     raise ValueError(f"model {model.model_name!r} names the task {task!r}, not in task_list")
         return self
 
@@ -263,7 +274,7 @@ def parse_catalogue(data: object, source: str) -> Catalogue:
 
 def config_error(exc: ValidationError, source: str) -> InvalidConfig:
     """The first fault of a configuration file, as our error."""
-    first = exc.errors()[0]
+    first = exc.errors(include_url=False, include_context=False)[0]
     loc = first["loc"]
     # pydantic names the branch of a union after its index; the file has no such key
     where = ".".join(str(part) for at, part in enumerate(loc) if at != 2 or part not in _ENGINES)
@@ -271,46 +282,10 @@ def config_error(exc: ValidationError, source: str) -> InvalidConfig:
     secret = loc[-1:] in (("api_key",), ("api_base",)) or first["type"] == "extra_forbidden"
     value = "" if secret or isinstance(first["input"], dict | list) else f", got {shown(first['input'])}"
     return InvalidConfig(
-        f"{first['msg'].removeprefix('Value error, ')}{value}",
-        field=f"{source}: {where}" if where else source,
+        printable(f"{first['msg'].removeprefix('Value error, ')}{value}"),
+        field=printable(f"{source}: {where}", 300) if where else source,
         remedy="correct the file; its JSON Schema stands beside it",
     )
-
-
-def read_yaml(path: Path) -> object:
-    """The plain data of a YAML file, secrets filled in.
-
-    Raises:
-        InvalidConfig: the file cannot be read, is no YAML, or names a variable that is not set.
-    """
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as exc:
-        raise InvalidConfig(
-            f"cannot read it: {exc.strerror}", field=str(path), remedy="name an existing file"
-        ) from exc
-    except (yaml.YAMLError, UnicodeDecodeError) as exc:
-        raise InvalidConfig(f"is no YAML: {exc}", field=str(path), remedy="correct the file") from exc
-    return _filled(data, str(path))
-
-
-def _filled(data: Any, where: str) -> Any:
-    if isinstance(data, dict):
-        # a key is left to the one process that uses it: the others neither have nor need it
-        return {
-            key: value if key == "api_key" else _filled(value, f"{where}: {key}")
-            for key, value in data.items()
-        }
-    if isinstance(data, list):
-        return [_filled(value, where) for value in data]
-    if isinstance(data, str) and data.startswith(ENV_PREFIX):
-        name = data.removeprefix(ENV_PREFIX)
-        if name not in os.environ:
-            raise InvalidConfig(
-                f"the environment has no {name}", field=where, remedy=f"set {name}, or write the value"
-            )
-        return os.environ[name]
-    return data
 
 
 def catalogue_schema() -> dict[str, Any]:

@@ -106,13 +106,15 @@ def _client() -> "Client":
 
 
 def _submit(arguments: argparse.Namespace) -> int:
-    from batchyard.cli_rows import JobRows, batch_of
+    from batchyard.cli_rows import JobRows, batch_of, longest_line, read_lines
     from batchyard.job import new_job_id
+    from batchyard.settings import load_settings
 
     logging.basicConfig(level=logging.WARNING, format="batchyard: %(message)s")
     refused = 0
     with ExitStack() as stack:
-        lines = _input(arguments.file, stack)
+        most = longest_line(load_settings().max_prompt_bytes)
+        lines = read_lines(_input(arguments.file, stack), most)
         errors = _error_file(arguments.errors, stack)
         name = arguments.batch or (new_job_id() if arguments.file == "-" else batch_of(Path(arguments.file)))
 
@@ -124,7 +126,7 @@ def _submit(arguments: argparse.Namespace) -> int:
             else:
                 errors.write(json.dumps({"line": line, "error": error.as_dict()}, ensure_ascii=False) + "\n")
 
-        rows = JobRows(lines, name, _defaults(arguments), report)
+        rows = JobRows(lines, name, _defaults(arguments), report, most)
         client = stack.enter_context(_client())
         handle = client.submit_many(
             rows,

@@ -62,7 +62,7 @@ def _continue(path: Path) -> set[str]:
                 break
             try:
                 seen.add(json.loads(line)["job_id"])
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 raise InvalidConfig(
                     f"line {number} is not a result: {shown(line[:60])}",
                     field=str(path),

@@ -8,25 +8,43 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from batchyard.errors import InvalidJob, YardError, shown
+from batchyard.jsonvalue import printable
+from batchyard.submission import MAX_FIELDS_BYTES
 
 Report = Callable[[int, YardError], None]
 """Called with the number of a line (the first is 1) and what is wrong with it."""
+
+
+def longest_line(max_prompt_bytes: int) -> int:
+    """Bytes that a line can need for a job within the limits: JSON may write each byte of text with six."""
+    return 6 * (max_prompt_bytes + MAX_FIELDS_BYTES)
+
+
+def read_lines(file: IO[bytes], most: int) -> Iterator[bytes]:
+    """The lines of a file, one at a time. Of a line of more than `most` bytes the first `most` + 1 come, and
+    the rest is passed over: no line, however long, is held in memory."""
+    while line := file.readline(most + 1):
+        yield line
+        while not line.endswith(b"\n") and (line := file.readline(1 << 16)):
+            pass
 
 
 class JobRows:
     """The jobs in the lines of a JSONL text, read once, one at a time.
 
     A row without an id gets `<batch>-<line number>`, so that submitting the same text again under the
-    same batch repeats no work. `defaults` are fields for rows that do not have them.
+    same batch repeats no work. `defaults` are fields for rows that do not have them. A line of more than
+    `most` bytes is refused unread.
     """
 
     def __init__(
-        self, lines: Iterable[bytes], batch: str, defaults: Mapping[str, Any], report: Report
+        self, lines: Iterable[bytes], batch: str, defaults: Mapping[str, Any], report: Report, most: int
     ) -> None:
         self._lines = lines
+        self._most = most
         self._batch = batch
         self._defaults = defaults
         self._report = report
@@ -37,7 +55,7 @@ class JobRows:
         index = 0
         for number, line in enumerate(self._lines, 1):
             try:
-                row = parse_row(line)
+                row = parse_row(line, self._most)
             except InvalidJob as exc:
                 self._report(number, exc)
                 continue
@@ -54,12 +72,18 @@ class JobRows:
         return index + self._offsets[bisect.bisect_right(self._starts, index) - 1]
 
 
-def parse_row(line: bytes) -> dict[str, Any] | None:
-    """The JSON object in one line; None if the line is blank.
+def parse_row(line: bytes, most: int) -> dict[str, Any] | None:
+    """The JSON object in one line of at most `most` bytes; None if the line is blank.
 
     Raises:
-        InvalidJob: code `invalid_utf8` or `invalid_json`.
+        InvalidJob: code `line_too_long`, `invalid_utf8` or `invalid_json`.
     """
+    if len(line) > most and len(line.rstrip(b"\r\n")) > most:
+        raise InvalidJob(
+            f"the line has more than {most:,} bytes",
+            code="line_too_long",
+            remedy="is each job on its own line? Split the document, or raise BATCHYARD_MAX_PROMPT_BYTES",
+        )
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as exc:
@@ -72,15 +96,25 @@ def parse_row(line: bytes) -> dict[str, Any] | None:
     if not text.strip():
         return None
     try:
-        row = json.loads(text)
+        row = json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as exc:
         raise InvalidJob(
-            f"not JSON: {exc}", code="invalid_json", remedy="write one JSON object a line"
+            printable(f"not JSON: {exc}"), code="invalid_json", remedy="write one JSON object a line"
         ) from None
     if not isinstance(row, dict):
         raise InvalidJob(
             f"not a JSON object: {shown(row)}", code="invalid_json", remedy='such as {"prompt": "…"}'
         )
+    return row
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys all differ: of two values under one key, one would be lost without a word."""
+    row: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in row:
+            raise ValueError(f"the key {shown(key)} is there twice")
+        row[key] = value
     return row
 
 

@@ -3,29 +3,47 @@
 It knows no file and no engine.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from batchyard.job import Name
-from batchyard.sampling import Finite
+from batchyard.yaml_file import ENV_PREFIX
 
-ENV_PREFIX = "os.environ/"
 DEFAULT_PROVIDERS = ("CPUExecutionProvider",)
 """Execution providers where neither entry nor profile names any."""
 _ON_NVIDIA = frozenset(
     {"CUDAExecutionProvider", "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider"}
 )
-Share = Annotated[float, Field(gt=0, lt=1)]
-Bytes = Annotated[int, Field(ge=1 << 20)]
+
+
+def _no_truth(value: object) -> object:
+    """YAML reads yes, on and true as a truth value, which pydantic would take for 1."""
+    if isinstance(value, bool):
+        raise ValueError("must be a number")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_no_truth), Field(le=2**31 - 1)]
+"""A whole number as llama.cpp's own settings hold it."""
+Finite = Annotated[float, BeforeValidator(_no_truth), Field(allow_inf_nan=False)]
+Share = Annotated[Finite, Field(gt=0, lt=1)]
+Size = Annotated[int, BeforeValidator(_no_truth), Field(ge=0, le=2**63 - 1)]
+Bytes = Annotated[Size, Field(ge=1 << 20)]
 Dialect = Literal["openai", "compatible", "vllm", "llama_cpp", "llama_cpp_python", "text_generation_webui"]
 
 
 def on_nvidia(providers: Iterable[str]) -> bool:
     """Whether one of these execution providers of ONNX Runtime runs on an NVIDIA GPU."""
     return not _ON_NVIDIA.isdisjoint(providers)
+
+
+def twice(names: Iterable[str]) -> str | None:
+    """The first name that is there more than once."""
+    return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
 class Entry(BaseModel):
@@ -40,10 +58,10 @@ class ServedModel(Entry):
     model_name: Annotated[Name, Field(description="Name of the model, and of its queue model.<name>.")]
     tasks: Annotated[tuple[Name, ...], Field(description="Tasks that this model may be given.")] = ()
     n_slots: Annotated[
-        int, Field(ge=1, le=200, description="Jobs that run at once: slots of the engine.")
+        Whole, Field(ge=1, le=200, description="Jobs that run at once: slots of the engine.")
     ] = 16
     max_queued: Annotated[
-        int,
+        Whole,
         Field(
             ge=1,
             description="Jobs that may wait for it; more are refused at submit (too_many_jobs). One takes "
@@ -68,7 +86,7 @@ class TenantEntry(Entry):
         ),
     ]
     max_open: Annotated[
-        int,
+        Whole,
         Field(
             ge=0,
             description="Jobs without a result that it may have; more are refused at submit (too_many_jobs).",
@@ -111,7 +129,7 @@ class OpenaiEntry(ServedModel):
         Finite, Field(gt=0, le=600, description="Seconds until the connection must stand.")
     ] = 5.0
     max_retries: Annotated[
-        int, Field(ge=0, le=20, description="Further attempts before a job is given back to the queue.")
+        Whole, Field(ge=0, le=20, description="Further attempts before a job is given back to the queue.")
     ] = 2
     logprobs: Annotated[
         bool, Field(description="Ask for log-probabilities, for confidence and choices; false where refused.")
@@ -122,7 +140,8 @@ class OpenaiEntry(ServedModel):
         Field(description="Sampling options never sent, where the endpoint refuses them."),
     ] = ()
     allowed_fails: Annotated[
-        int, Field(ge=1, le=1000, description="Failures in a row after which jobs fail at once for a while.")
+        Whole,
+        Field(ge=1, le=1000, description="Failures in a row after which jobs fail at once for a while."),
     ] = 5
     cooldown_time: Annotated[
         Finite, Field(gt=0, le=300, description="Seconds of that while; doubled each time, up to 300.")
@@ -175,9 +194,9 @@ class OnnxEntry(ServedModel):
             "hardware profile's.",
         ),
     ] = None
-    max_length: Annotated[int, Field(ge=1, le=1_000_000, description="Tokens that a text may have.")] = 512
+    max_length: Annotated[Whole, Field(ge=1, le=1_000_000, description="Tokens that a text may have.")] = 512
     n_threads: Annotated[
-        int | None, Field(ge=1, description="Threads of a run; null takes the cores but one.")
+        Whole | None, Field(ge=1, description="Threads of a run; null takes the cores but one.")
     ] = None
     timeout: Annotated[
         Finite,

@@ -9,11 +9,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from batchyard.catalogue import config_error, read_yaml
-from batchyard.entry import DEFAULT_PROVIDERS, Entry
+from batchyard.catalogue import config_error
+from batchyard.entry import DEFAULT_PROVIDERS, Entry, Size, Whole, twice
 from batchyard.errors import InvalidConfig, shown
 from batchyard.job import Name
 from batchyard.model_settings import ModelSettings
+from batchyard.yaml_file import read_yaml
 
 _CAPABILITY = r"^[1-9][0-9]?\.[0-9]$"
 Capability = Annotated[str, Field(pattern=_CAPABILITY, description="Compute capability, such as 6.1.")]
@@ -29,7 +30,7 @@ class Match(Entry):
     min_compute_capability: Capability | None = None
     max_compute_capability: Capability | None = None
     gpu_name: Annotated[str | None, Field(description="Is part of the name that NVML gives the GPU.")] = None
-    min_gpu_memory: Annotated[int | None, Field(ge=1, description="Bytes on the GPU, at least.")] = None
+    min_gpu_memory: Annotated[Size | None, Field(ge=1, description="Bytes on the GPU, at least.")] = None
     machines: Annotated[
         tuple[str, ...], Field(description="Names of processor architectures, as platform.machine().")
     ] = ()
@@ -57,13 +58,13 @@ class Profile(Entry):
         Match | None, Field(description="When it is chosen; null: only by --profile or a model's engine.")
     ] = None
     min_driver: Annotated[
-        int | None, Field(ge=1, description="Oldest NVIDIA driver branch that will do, such as 525.")
+        Whole | None, Field(ge=1, description="Oldest NVIDIA driver branch that will do, such as 525.")
     ] = None
     max_driver: Annotated[
-        int | None, Field(ge=1, description="Last NVIDIA driver branch that runs this GPU.")
+        Whole | None, Field(ge=1, description="Last NVIDIA driver branch that runs this GPU.")
     ] = None
     omp_spin_count: Annotated[
-        int | None, Field(ge=0, description="GOMP_SPINCOUNT of the engine; null leaves OpenMP's own.")
+        Whole | None, Field(ge=0, description="GOMP_SPINCOUNT of the engine; null leaves OpenMP's own.")
     ] = 2000
     execution_providers: Annotated[
         tuple[str, ...], Field(min_length=1, description="ONNX Runtime's providers, best first.")
@@ -80,10 +81,9 @@ class Hardware(Entry):
 
     @model_validator(mode="after")
     def _names_differ(self) -> "Hardware":
-        names = [profile.profile_name for profile in self.profile_list]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"profile_name {twice[0]!r} is there twice")
+        again = twice(profile.profile_name for profile in self.profile_list)
+        if again is not None:
+            raise ValueError(f"profile_name {again!r} is there twice")
         return self
 
     def profile(self, name: str) -> Profile:
@@ -116,10 +116,15 @@ def load_hardware(path: Path) -> Hardware:
     Raises:
         InvalidConfig: naming the key, the value and the remedy.
     """
+    return parse_hardware(read_yaml(path), str(path))
+
+
+def parse_hardware(data: object, source: str) -> Hardware:
+    """The profiles in plain data; `source` names it in errors."""
     try:
-        return Hardware.model_validate(read_yaml(path))
+        return Hardware.model_validate(data)
     except ValidationError as exc:
-        raise config_error(exc, str(path)) from None
+        raise config_error(exc, source) from None
 
 
 def hardware_schema() -> dict[str, Any]:

@@ -10,7 +10,9 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
+    StrictBool,
     ValidationError,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -19,7 +21,7 @@ from batchyard.errors import InvalidJob, shown
 from batchyard.jsonvalue import json_fault, printable
 from batchyard.names import AUTO, DEFAULT_TENANT
 from batchyard.output import Output
-from batchyard.sampling import Finite, Sampling
+from batchyard.sampling import Finite, Sampling, Whole
 from batchyard.tenant import TenantName
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/@+-]{0,127}$")]
@@ -32,6 +34,8 @@ FullName = Annotated[
 
 PRIORITIES = {"interactive": 0, "batch": 6}
 """Named priorities on Celery's Redis scale: 0 goes first, 9 last."""
+
+_PRIORITY_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 0, "maximum": 9}, {"enum": list(PRIORITIES)}]}
 
 
 class _Frozen(BaseModel):
@@ -98,15 +102,15 @@ class Job(_Frozen):
     task: Name = AUTO
     model: Name = AUTO
     prompt: str | None = None
-    raw: bool = False
+    raw: StrictBool = False
     messages: Annotated[tuple[Message, ...], Field(min_length=1)] | None = None
     sampling: Sampling = Sampling()
     output: Output | None = None
-    priority: Annotated[int, Field(ge=0, le=9)] = PRIORITIES["batch"]
+    priority: Annotated[Whole, Field(ge=0, le=9), WithJsonSchema(_PRIORITY_SCHEMA)] = PRIORITIES["batch"]
     # from 2001, so that a number of seconds from now is no deadline, to the year 10000
     deadline: Annotated[Finite, Field(ge=1_000_000_000, lt=253_402_300_800)] | None = None
     time_limit: Annotated[Finite, Field(gt=0)] | None = None
-    max_retries: Annotated[int, Field(ge=0, le=100)] = 3
+    max_retries: Annotated[Whole, Field(ge=0, le=100)] = 3
     batch: FullName | None = None
     tenant: TenantName = DEFAULT_TENANT
     metadata: dict[str, JsonValue] = {}
@@ -178,7 +182,7 @@ def _check_values(fields: dict[Any, Any]) -> None:
             continue
         fault = json_fault(name) or json_fault(value)
         if fault is not None:
-            field = printable(".".join((str(name), *fault.path)))
+            field = printable(".".join((str(name), *fault.path)), _LONGEST_FIELD)
             raise InvalidJob(fault.message, code=fault.code, field=field, remedy=fault.remedy)
 
 
@@ -210,6 +214,8 @@ def _check_text(job: Job, max_prompt_bytes: int) -> None:
         )
 
 
+_LONGEST_FIELD = 200
+
 _REMEDIES = {
     "string_pattern_mismatch": "use letters, digits and _.:/@+- (128 at most, a letter or digit first)",
     "missing": "give it a value",
@@ -233,7 +239,7 @@ def _remedy(kind: str, loc: list[str]) -> str:
         if len(loc) == 1 and field in Sampling.model_fields:
             return f"put it under sampling: {{'{field}': …}}"
         known = [*Job.model_fields] if len(loc) == 1 else [*Sampling.model_fields]
-        close = difflib.get_close_matches(loc[-1], known, n=1)
+        close = difflib.get_close_matches(loc[-1][:40], known, n=1)
         return f"did you mean {close[0]}?" if close else "remove it, or put it under metadata"
     if kind == "string_pattern_mismatch" and loc == ["tenant"]:
         return "use letters, digits and _.- (64 at most, a letter or digit first)"
@@ -246,7 +252,7 @@ def _remedy(kind: str, loc: list[str]) -> str:
 
 def _invalid(exc: ValidationError) -> InvalidJob:
     """Our error for the first fault pydantic found, with the value as the caller wrote it."""
-    first = exc.errors()[0]
+    first = exc.errors(include_url=False, include_context=False)[0]
     branches = {"text", "image", "json_schema", "grammar", "choices", "embedding", "tuple[Part, ...]", "str"}
     loc = [str(part) for part in first["loc"]]
     field = ".".join(
@@ -260,4 +266,6 @@ def _invalid(exc: ValidationError) -> InvalidJob:
         remedy = _remedy(first["type"], loc)
         if not isinstance(first["input"], dict) or first["type"] == "extra_forbidden":
             message = f"{message}, got {shown(first['input'])}"
-    return InvalidJob(printable(message), field=printable(field) or None, remedy=printable(remedy))
+    return InvalidJob(
+        printable(message), field=printable(field, _LONGEST_FIELD) or None, remedy=printable(remedy)
+    )

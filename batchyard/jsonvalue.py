@@ -30,9 +30,14 @@ class JsonFault:
     code: str = "invalid_job"
 
 
-def printable(text: object) -> str:
-    """Text that can be written as UTF-8, with what cannot be as escapes."""
-    return str(text).encode("utf-8", "backslashreplace").decode("utf-8")
+def printable(text: object, most: int = 400) -> str:
+    """One line for an error, of at most `most` characters; what cannot be printed stands as escapes."""
+    line = str(text)
+    if len(line) > most:
+        line = f"{line[: most - 1]}…"
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in line)
 
 
 def json_fault(value: object, *, only_json: bool = False) -> JsonFault | None:

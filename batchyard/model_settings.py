@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from batchyard.entry import Bytes, Entry, Share
+from batchyard.entry import Bytes, Entry, Finite, Share, Whole
 
 KvType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
 SplitMode = Literal["none", "layer", "row"]
@@ -18,33 +18,35 @@ SplitMode = Literal["none", "layer", "row"]
 class ModelSettings(Entry):
     """Settings that a hardware profile may decide; null leaves one open."""
 
-    n_batch: Annotated[int | None, Field(ge=1, description="Token budget of one step, over all slots.")] = (
+    n_batch: Annotated[Whole | None, Field(ge=1, description="Token budget of one step, over all slots.")] = (
         None
     )
-    n_ubatch: Annotated[int | None, Field(ge=1, description="Rows that llama.cpp computes at a time.")] = None
+    n_ubatch: Annotated[Whole | None, Field(ge=1, description="Rows that llama.cpp computes at a time.")] = (
+        None
+    )
     target_step_ms: Annotated[
-        float | None,
+        Finite | None,
         Field(gt=0, description="Longest step, in ms, while jobs generate: prompts come in shorter chunks."),
     ] = None
     n_threads: Annotated[
-        int | None,
+        Whole | None,
         Field(ge=1, description="Threads of a step; null takes the cores but one, which Celery needs."),
     ] = None
     n_threads_batch: Annotated[
-        int | None, Field(ge=1, description="Threads of a step with prompt rows; null as n_threads.")
+        Whole | None, Field(ge=1, description="Threads of a step with prompt rows; null as n_threads.")
     ] = None
     n_gpu_layers: Annotated[
-        int | None, Field(ge=-1, description="Layers on the GPU; -1 for all. Ignored without one.")
+        Whole | None, Field(ge=-1, description="Layers on the GPU; -1 for all. Ignored without one.")
     ] = None
     split_mode: Annotated[SplitMode | None, Field(description="How a model is split over several GPUs.")] = (
         None
     )
     tensor_split: Annotated[
-        tuple[Annotated[float, Field(ge=0)], ...] | None,
+        tuple[Annotated[Finite, Field(ge=0)], ...] | None,
         Field(min_length=1, max_length=16, description="Each GPU's part of a split model, such as [3, 1]."),
     ] = None
     main_gpu: Annotated[
-        int | None, Field(ge=0, description="Of the GPUs this worker sees, the one for what is not split.")
+        Whole | None, Field(ge=0, description="Of the GPUs this worker sees, the one for what is not split.")
     ] = None
     flash_attn: Annotated[
         bool | Literal["auto"] | None, Field(description="Flash attention; auto lets llama.cpp decide.")

@@ -3,10 +3,11 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, field_validator
 
 from batchyard.errors import shown
 from batchyard.jsonvalue import json_fault
+from batchyard.sampling import Whole
 
 _ROOT_RULE = re.compile(r"^\s*root\s*::=", re.MULTILINE)
 
@@ -80,8 +81,8 @@ class EmbeddingOutput(_Form):
     """A vector of the text: of length 1 with `normalize`, cut to its first `dimensions` numbers if given."""
 
     type: Literal["embedding"]
-    normalize: bool = True
-    dimensions: Annotated[int, Field(ge=1)] | None = None
+    normalize: StrictBool = True
+    dimensions: Annotated[Whole, Field(ge=1, le=2**31 - 1)] | None = None
 
 
 Output = Annotated[

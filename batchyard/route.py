@@ -2,6 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict
 
+from batchyard.sampling import Finite
+
 
 class Route(BaseModel):
     """Where a job goes and why.
@@ -18,10 +20,10 @@ class Route(BaseModel):
     task: str
     model: str
     by: str
-    confidence: float | None = None
+    confidence: Finite | None = None
     out_of_scope: bool = False
     reason: str
     policy: str
     classifier: str | None = None
-    seconds: float = 0.0
-    queued_s: float = 0.0
+    seconds: Finite = 0.0
+    queued_s: Finite = 0.0

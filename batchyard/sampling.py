@@ -2,9 +2,20 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+MAX_STOPS = 64
+
+
+def _number(value: object) -> object:
+    """Refuse what pydantic would read as a number although JSON has another type for it."""
+    if isinstance(value, bool | str):
+        raise ValueError("must be a number")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_number)]
+Finite = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 
 
 class Sampling(BaseModel):
@@ -17,17 +28,19 @@ class Sampling(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    max_tokens: Annotated[Whole, Field(ge=1, le=1_000_000)] | None = None
     temperature: Annotated[Finite, Field(ge=0, le=10)] | None = None
-    top_k: Annotated[int, Field(ge=0)] | None = None
+    top_k: Annotated[Whole, Field(ge=0, le=2**31 - 1)] | None = None
     top_p: Annotated[Finite, Field(gt=0, le=1)] | None = None
     min_p: Annotated[Finite, Field(ge=0, le=1)] | None = None
-    repeat_penalty: Annotated[Finite, Field(gt=0, le=10)] | None = None
+    repeat_penalty: Annotated[Finite, Field(ge=0.001, le=10)] | None = None
     presence_penalty: Annotated[Finite, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[Finite, Field(ge=-2, le=2)] | None = None
-    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] | None = None
-    stop: tuple[Annotated[str, Field(min_length=1)], ...] | None = None
-    logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    seed: Annotated[Whole, Field(ge=0, le=2**32 - 1)] | None = None
+    stop: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(max_length=MAX_STOPS)] | None = (
+        None
+    )
+    logprobs: Annotated[Whole, Field(ge=0, le=20)] | None = None
 
     def over(self, default: "Sampling") -> "Sampling":
         """These options, with `default` where this leaves one out."""

@@ -7,15 +7,18 @@ the sync and the async client share it (`run`, `arun`). Knows no Celery.
 import json
 import time
 from collections.abc import Generator, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import redis
 import redis.asyncio
+from pydantic import ValidationError
 from redis import exceptions as errors
 
 from batchyard import names
 from batchyard.errors import JobCancelled, JobExpired, YardBusy, YardError, YardUnavailable
+from batchyard.jsonvalue import json_fault, printable
 from batchyard.result import ErrorInfo, Result
 from batchyard.scripts import CANCEL, LENGTH, PUBLISH, STORE, SUBMIT
 from batchyard.states import State
@@ -258,32 +261,51 @@ def result_state(document: dict[str, Any] | None) -> State:
     """The state in a task-meta document; a state that is not ours counts as STARTED."""
     if document is None:
         return State.UNKNOWN
-    status = document["status"]
-    return State(status) if status in set(State) else State.STARTED
+    status = document.get("status") if isinstance(document, dict) else None
+    return State(status) if isinstance(status, str) and status in set(State) else State.STARTED
 
 
 def result_of(job_id: str, document: dict[str, Any] | None) -> Result | None:
-    """The result in a task-meta document, or None if the job is not finished."""
+    """The result in a task-meta document, or None if the job is not finished.
+
+    One that is none of ours, or that could not be written out again, is a failure of its job alone.
+    """
     state = result_state(document)
     if document is None or not state.final:
         return None
-    value = document["result"]
-    if state is State.SUCCESS and isinstance(value, dict):
-        return Result.model_validate({**value, "job_id": job_id, "state": state})
-    return Result(job_id=job_id, state=state, error=_error_info(state, value))
+    value = document.get("result")
+    if state is not State.SUCCESS:
+        return Result(job_id=job_id, state=state, error=_error_info(state, value))
+    fault = json_fault(value)
+    if fault is not None or not isinstance(value, dict):
+        return _unreadable(job_id, "it is no object" if fault is None else fault.message)
+    try:
+        return Result.model_validate({**value, "job_id": job_id, "state": state, "error": None})
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        return _unreadable(job_id, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+
+
+def _unreadable(job_id: str, why: str) -> Result:
+    error = ErrorInfo(
+        code="result_unreadable",
+        message=printable(f"the stored result cannot be read: {why}"),
+        remedy="are clients and workers of one version, and does nobody else write into this Redis?",
+    )
+    return Result(job_id=job_id, state=State.FAILURE, error=error)
 
 
 def _error_info(state: State, value: Any) -> ErrorInfo:
     exc = value if isinstance(value, dict) else {}
     args = exc.get("exc_message") or []
     args = list(args) if isinstance(args, list | tuple) else [str(args)]
-    kind = str(exc.get("exc_type", ""))
+    kind = printable(exc.get("exc_type", ""), 80)
     if str(exc.get("exc_module", "")).startswith("batchyard") and len(args) == 5:
-        message, code, field, remedy, retryable = args
-        return ErrorInfo(
-            kind=kind, code=code, message=message, field=field, remedy=remedy, retryable=retryable
-        )
-    text = " ".join(map(str, args))
+        words = dict(zip(("message", "code", "field", "remedy", "retryable"), args, strict=True))
+        with suppress(ValidationError):  # then it is shown as any other
+            if json_fault(words) is None:
+                return ErrorInfo.model_validate({"kind": kind, **words})
+    text = printable(" ".join(map(str, args)))
     if kind == "TaskRevokedError" or state is State.REVOKED:
         if text == "expired":
             return ErrorInfo(kind="JobExpired", code=JobExpired.code, message="its deadline had passed")

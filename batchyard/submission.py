@@ -23,6 +23,10 @@ however long the prompts are. One job may be larger; it then travels alone."""
 
 MAX_CHUNK = 10_000
 
+MAX_FIELDS_BYTES = 1_048_576
+"""What a job's JSON may have beside its text: schema, stop strings, metadata. Everybody who handles the job
+holds all of it in memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -141,6 +145,8 @@ def prepare(
         encoded = body.encode("utf-8")
     except (ValueError, RecursionError) as exc:
         raise _unsendable(job, exc) from None
+    if len(encoded) > MAX_FIELDS_BYTES:
+        _check_fields(fields, len(encoded))
     # The same job in another batch is the same job, so the batch is no part of what is compared.
     digest = hashlib.blake2b(encoded, digest_size=8).hexdigest()
     size = len(encoded)
@@ -171,6 +177,19 @@ def _addressed(job: Job, own: str, batch: str | None) -> Job:
     if settled == {"id": job.id, "batch": job.batch, "tenant": job.tenant}:
         return job
     return job.model_copy(update=settled)
+
+
+def _check_fields(fields: dict[str, Any], size: int) -> None:
+    text = {name: fields[name] for name in ("prompt", "messages") if name in fields}
+    rest = size - len(dumps(text).encode("utf-8"))
+    if rest > MAX_FIELDS_BYTES:
+        largest = max(fields.keys() - text.keys(), key=lambda name: len(dumps(fields[name])))
+        raise InvalidJob(
+            f"{rest:,} bytes beside the text, the limit is {MAX_FIELDS_BYTES:,}",
+            code="job_too_large",
+            field=largest,
+            remedy="shorten it, or keep it where you keep the job's id",
+        )
 
 
 def _unsendable(job: Job, exc: Exception) -> InvalidJob:

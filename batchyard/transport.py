@@ -283,8 +283,8 @@ def read_envelope(message: bytes) -> dict[str, Any] | None:
     """The kombu envelope in the raw bytes of a message, or None if Celery could not handle it."""
     try:
         payload = loads(bytes_to_str(message))
-    except (ValueError, RecursionError):
-        return None
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
+        return None  # TypeError and the like: kombu makes objects of {"__type__": …, "__value__": …}
     if not isinstance(payload, dict) or not isinstance(payload.get("body"), str):
         return None
     properties, headers = payload.get("properties"), payload.get("headers")
@@ -310,12 +310,15 @@ def _headers_are_sound(headers: dict[str, Any]) -> bool:
     if "task" not in headers and "id" not in headers:
         return True
     limits = headers.get("timelimit") or [None, None]
+    retries = headers.get("retries") or 0
     return (
         isinstance(headers.get("task"), str)
         and isinstance(headers.get("id"), str)
         and isinstance(limits, list)
         and len(limits) == 2
-        and all(limit is None or isinstance(limit, int | float) for limit in limits)
+        and type(retries) is int
+        and 0 <= retries < 1 << 31
+        and all(limit is None or type(limit) in (int, float) for limit in limits)
     )
 
 

@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from batchyard.cli_rows import parse_row
+from batchyard.cli_rows import longest_line, parse_row, read_lines
 from batchyard.client import Client
 from batchyard.errors import InvalidConfig, InvalidJob, ResultTimeout, YardError
 from batchyard.job import new_job_id
-from batchyard.settings import Settings
+from batchyard.settings import Settings, load_settings
 from local.summary import Done, Line, failures, lines
 
 STALL_SECONDS = 120.0
@@ -52,10 +52,11 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         InvalidConfig: naming the line that is none.
     """
     rows = []
+    most = longest_line(load_settings().max_prompt_bytes)
     try:
         with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                row = parse_row(line)
+            for number, line in enumerate(read_lines(file, most), 1):
+                row = parse_row(line, most)
                 if row is not None:
                     rows.append({"id": str(number), **row})
     except OSError as exc:

@@ -18,9 +18,11 @@ from pydantic import (
     model_validator,
 )
 
-from batchyard.catalogue import Catalogue, config_error, read_yaml
+from batchyard.catalogue import Catalogue, config_error
+from batchyard.entry import Finite, Whole, twice
 from batchyard.errors import InvalidConfig, shown
 from batchyard.job import Name
+from batchyard.yaml_file import read_yaml
 from router.language import Language
 
 
@@ -42,10 +44,10 @@ class Conditions(_Part):
         tuple[Language, ...] | None, Field(description="The text is in one of these: zh, en, other.")
     ] = None
     min_chars: Annotated[
-        int | None, Field(ge=0, description="The text has at least this many characters.")
+        Whole | None, Field(ge=0, description="The text has at least this many characters.")
     ] = None
     max_chars: Annotated[
-        int | None, Field(ge=0, description="The text has at most this many characters.")
+        Whole | None, Field(ge=0, description="The text has at most this many characters.")
     ] = None
     has_images: Annotated[bool | None, Field(description="Whether the job brings images.")] = None
     output: Annotated[
@@ -63,7 +65,7 @@ class Conditions(_Part):
         if pattern is not None:
             try:
                 re.compile(pattern)
-            except re.error as exc:
+            except (re.error, OverflowError, RecursionError) as exc:
                 raise ValueError(f"is no regular expression: {exc}") from None
         return pattern
 
@@ -108,7 +110,7 @@ class ClassifierChoice(_Part):
         str, Field(description="Folder of the artefact; relative to the folder above the policy's own.")
     ] = "models/router"
     threshold: Annotated[
-        float | None,
+        Finite | None,
         Field(
             ge=0,
             le=1,
@@ -141,10 +143,9 @@ class Policy(_Part):
 
     @model_validator(mode="after")
     def _names_differ(self) -> "Policy":
-        names = [rule.name for rule in self.rules]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"rule {twice[0]!r} is there twice")
+        again = twice(rule.name for rule in self.rules)
+        if again is not None:
+            raise ValueError(f"rule {again!r} is there twice")
         return self
 
 
@@ -154,10 +155,15 @@ def load_policy(path: Path) -> Policy:
     Raises:
         InvalidConfig: naming the key, the value and the remedy.
     """
+    return parse_policy(read_yaml(path), str(path))
+
+
+def parse_policy(data: object, source: str) -> Policy:
+    """The policy in plain data; `source` names it in errors."""
     try:
-        return Policy.model_validate(read_yaml(path))
+        return Policy.model_validate(data)
     except ValidationError as exc:
-        raise config_error(exc, str(path)) from None
+        raise config_error(exc, source) from None
 
 
 def candidates(policy: Policy, catalogue: Catalogue) -> dict[str, tuple[str, ...]]:

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from batchyard.errors import YardError, shown
 from batchyard.job import Name
+from batchyard.jsonvalue import printable
 from batchyard.names import AUTO
 
 OUT_OF_SCOPE = "oos"
@@ -45,6 +46,11 @@ def read_rows(path: Path) -> list[Row]:
         raise InvalidRows(
             f"cannot read it: {exc.strerror}", field=str(path), remedy="name an existing file"
         ) from exc
+    return parse_rows(data, str(path))
+
+
+def parse_rows(data: bytes, source: str) -> list[Row]:
+    """The same of a file's bytes; `source` names it in errors."""
     rows, faults = [], []
     for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
         if not line.strip():
@@ -58,11 +64,11 @@ def read_rows(path: Path) -> list[Row]:
         more = f"; and {len(faults) - _SHOWN_FAULTS} more" if len(faults) > _SHOWN_FAULTS else ""
         raise InvalidRows(
             "; ".join(faults[:_SHOWN_FAULTS]) + more,
-            field=str(path),
+            field=source,
             remedy='each line is one JSON object: {"text": "…", "task": "…"}',
         )
     if not rows:
-        raise InvalidRows("has no rows", field=str(path), remedy="give rows of text and task")
+        raise InvalidRows("has no rows", field=source, remedy="give rows of text and task")
     return rows
 
 
@@ -72,8 +78,8 @@ def _row(line: bytes, number: int) -> Row | str:
         data = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as exc:
         return f"not UTF-8 at byte {exc.start + 1}"
-    except (json.JSONDecodeError, RecursionError) as exc:
-        return f"not JSON: {exc}"
+    except (ValueError, RecursionError) as exc:
+        return printable(f"not JSON: {exc}")
     if not isinstance(data, dict):
         return f"not an object: {shown(data)}"
     text, task = data.get("text"), data.get("task")

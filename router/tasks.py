@@ -1,7 +1,6 @@
 """The router's Celery face: its app with the one task `batchyard.route`, and nothing else of Celery's."""
 
 import logging
-import math
 from typing import Any
 
 from celery import Celery, bootsteps
@@ -14,6 +13,8 @@ from batchyard.settings import Settings
 from router.service import Router, load
 
 logger = logging.getLogger(__name__)
+
+_YEAR_10000 = 253_402_300_800
 
 WORKER_ARGUMENTS = (
     "worker",
@@ -55,7 +56,7 @@ def run_chunk(router: Router, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     Raises:
         Reject: Redis stayed away; the message goes back to its queue, unharmed.
     """
-    if args or (chunk := _chunk(kwargs)) is None:
+    if args or (chunk := chunk_of(kwargs)) is None:
         logger.error(
             "a message that is no chunk of jobs was dropped: %d positional arguments, keywords %s",
             len(args),
@@ -71,12 +72,13 @@ def run_chunk(router: Router, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     logger.info("%d jobs: %s", len(jobs), outcome)
 
 
-def _chunk(kwargs: dict[str, Any]) -> tuple[list[object], float] | None:
+def chunk_of(kwargs: dict[str, Any]) -> tuple[list[object], float] | None:
     """The jobs of a chunk and when they were submitted; None if the keywords are not those of a chunk."""
     jobs, submitted = kwargs.get("jobs"), kwargs.get("submitted")
-    if not isinstance(jobs, list) or not isinstance(submitted, int | float) or not math.isfinite(submitted):
+    if not isinstance(jobs, list) or isinstance(submitted, bool) or not isinstance(submitted, int | float):
         return None
-    return jobs, float(submitted)
+    # a whole number may be larger than any float; a time is not
+    return (jobs, float(submitted)) if 0 <= submitted < _YEAR_10000 else None
 
 
 def _catalogue_step(router: Router) -> type[bootsteps.StartStopStep]:

@@ -13,11 +13,12 @@ import yaml
 from batchyard import names, store
 from batchyard.catalogue import catalogue_schema
 from batchyard.cli import main
-from batchyard.cli_rows import JobRows, batch_of, parse_row
+from batchyard.cli_rows import JobRows, batch_of, longest_line, parse_row, read_lines
 from batchyard.errors import InvalidJob
 from batchyard.states import State
 
 ROOT = Path(__file__).resolve().parent.parent
+MOST = 1 << 20
 
 
 class Yard:
@@ -112,7 +113,7 @@ def test_the_same_job_twice_in_one_file_counts_once(yard: Yard, tmp_path: Path) 
 
 def test_defaults_fill_what_rows_leave_out() -> None:
     lines = [b'{"prompt": "a"}', b'{"prompt": "b", "task": "ner", "priority": 9, "id": "own"}']
-    rows = list(JobRows(lines, "b", {"task": "faq", "priority": "interactive"}, lambda *_: None))
+    rows = list(JobRows(lines, "b", {"task": "faq", "priority": "interactive"}, lambda *_: None, MOST))
     assert rows == [
         {"prompt": "a", "task": "faq", "priority": "interactive", "id": "b-1"},
         {"prompt": "b", "task": "ner", "priority": 9, "id": "own"},
@@ -158,6 +159,10 @@ def test_results_never_overwrite_a_foreign_file(yard: Yard, tmp_path: Path) -> N
     before = file.read_bytes()
     yard("submit", file, "--batch", "b")
     code, _out, err = yard("results", "--batch", "b", "-o", file)
+    assert code == 2 and "line 1 is not a result" in err
+    deep = tmp_path / "deep.jsonl"
+    deep.write_bytes(b"[" * 100_000 + b"\n")
+    code, _out, err = yard("results", "--batch", "b", "-o", deep)
     assert code == 2 and "line 1 is not a result" in err
     assert file.read_bytes() == before
 
@@ -225,21 +230,52 @@ def test_status_without_arguments_shows_the_queues(yard: Yard, tmp_path: Path) -
 def test_rows_keep_their_line_numbers_across_bad_and_blank_lines() -> None:
     reported: list[int] = []
     lines = [b"\n", b'{"prompt": "a"}\n', b"bad\n", b"bad\n", b'{"prompt": "b"}\n', b'{"prompt": "c"}\n']
-    rows = JobRows(lines, "b", {}, lambda number, _error: reported.append(number))
+    rows = JobRows(lines, "b", {}, lambda number, _error: reported.append(number), MOST)
     assert [row["id"] for row in rows] == ["b-2", "b-5", "b-6"]
     assert [rows.line_of(index) for index in range(3)] == [2, 5, 6]
     assert reported == [3, 4]
 
 
-@pytest.mark.parametrize("line", [b"{", b"[1]", b'"text"', b"7", b"\x80", b"[" * 100_000])
+@pytest.mark.parametrize(
+    "line", [b"{", b"[1]", b'"text"', b"7", b"\x80", b"[" * 100_000, b"9" * 5000, b'{"a": 1, "a": 1}']
+)
 def test_a_line_that_is_no_object_is_an_invalid_job(line: bytes) -> None:
     with pytest.raises(InvalidJob):
-        parse_row(line)
+        parse_row(line, MOST)
 
 
 def test_blank_lines_and_a_byte_order_mark_are_no_rows() -> None:
-    assert parse_row(b" \t\r\n") is None
-    assert parse_row(b'\xef\xbb\xbf{"prompt": "a"}') == {"prompt": "a"}
+    assert parse_row(b" \t\r\n", MOST) is None
+    assert parse_row(b'\xef\xbb\xbf{"prompt": "a"}', MOST) == {"prompt": "a"}
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b""])
+def test_a_line_beyond_the_limit_is_refused_unread_and_the_next_ones_go_on(end: bytes) -> None:
+    most = 40
+    fits = b'{"prompt": "' + b"x" * (most - 14) + b'"}'
+    assert len(fits) == most
+    long = b"[" * 1_000_000
+    reported: list[tuple[int, str]] = []
+    text = io.BytesIO(long + b"\n" + fits + b"\n" + fits + b" \n" + fits + end)
+    rows = JobRows(
+        read_lines(text, most), "b", {}, lambda *error: reported.append((error[0], error[1].code)), most
+    )
+    assert [row["id"] for row in rows] == ["b-2", "b-4"]
+    assert reported == [(1, "line_too_long"), (3, "line_too_long")]
+
+
+def test_no_more_of_a_line_is_held_than_its_limit() -> None:
+    assert [len(line) for line in read_lines(io.BytesIO(b"x" * 5_000_000 + b"\nshort"), 1000)] == [1001, 5]
+
+
+def test_a_job_at_every_limit_fits_a_line() -> None:
+    prompt = json.dumps("\x01" * 1000)
+    assert len(prompt) <= longest_line(1000)
+
+
+def test_of_two_values_under_one_key_none_is_taken() -> None:
+    with pytest.raises(InvalidJob, match="the key 'prompt' is there twice"):
+        parse_row(b'{"prompt": "a", "metadata": {}, "prompt": "b"}', MOST)
 
 
 def test_the_batch_of_a_file_follows_its_content(tmp_path: Path) -> None:

@@ -5,10 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import ValidationError
-
-from batchyard.errors import InvalidJob
+from batchyard.errors import InvalidJob, shown
 from batchyard.job import Job, parse_job
+from batchyard.jsonvalue import printable
 from batchyard.route import Route
 
 Callback = Callable[..., Any]
@@ -86,16 +85,17 @@ def read_body(delivery: Delivery) -> tuple[Job, Route]:
         route = Route.model_validate(kwargs["route"])
         # The text was measured at submit; a smaller limit set since then must not fail accepted jobs.
         job = parse_job(kwargs["job"], max_prompt_bytes=1 << 62)
-    except (ValueError, KeyError, IndexError, TypeError, ValidationError) as exc:
+    except (ValueError, LookupError, TypeError, RecursionError) as exc:
         raise InvalidJob(
-            f"not a message of the router: {exc!r}"[:300],
+            printable(f"not a message of the router: {exc!r}", 300),
             code="unprocessable_message",
             remedy="submit jobs through the client",
         ) from exc
     if job.id != delivery.task_id:
         raise InvalidJob(
-            f"the message's id is {delivery.task_id!r}, the job's {job.id!r}",
+            f"the message's id is {shown(delivery.task_id)}, the job's {job.id!r}",
             code="unprocessable_message",
             field="id",
+            remedy="submit jobs through the client",
         )
     return job, route

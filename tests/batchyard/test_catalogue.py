@@ -77,6 +77,11 @@ def test_the_entries_to_be_uncommented_hold_and_show_every_key_of_theirs() -> No
             "'acme' is there twice",
         ),
         ("a: b: c", "no YAML"),
+        (MODEL % ", n_slots: yes" + TASKS, "model_list.0.n_slots"),
+        (MODEL % ", n_ctx: 99999999999" + TASKS, "model_list.0.n_ctx"),
+        (MODEL % ", image_cache_bytes: true" + TASKS, "model_list.0.image_cache_bytes"),
+        (MODEL % ", interactive_slowdown: .inf" + TASKS, "not a finite number"),
+        (MODEL % ", n_ctx: 512, n_ctx: 1024" + TASKS, "'n_ctx' is there twice"),
     ],
 )
 def test_a_fault_names_its_key(tmp_path: Path, text: str, words: str) -> None:

@@ -1,5 +1,6 @@
 """The contract: what a job may be, and what each fault says."""
 
+import jsonschema
 import pytest
 
 from batchyard.errors import InvalidJob
@@ -190,3 +191,68 @@ def test_ids_sort_by_time_and_differ() -> None:
 def test_a_job_is_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Job(prompt="a").prompt = "b"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"priority": True}, "priority"),
+        ({"priority": "5"}, "priority"),
+        ({"max_retries": False}, "max_retries"),
+        ({"raw": "yes"}, "raw"),
+        ({"raw": 1}, "raw"),
+        ({"deadline": "2000000000"}, "deadline"),
+        ({"sampling": {"max_tokens": True}}, "sampling.max_tokens"),
+        ({"sampling": {"temperature": "0.5"}}, "sampling.temperature"),
+        ({"sampling": {"top_k": 2**31}}, "sampling.top_k"),
+        ({"sampling": {"repeat_penalty": 1e-9}}, "sampling.repeat_penalty"),
+        ({"sampling": {"stop": ["x"] * 65}}, "sampling.stop"),
+        ({"output": {"type": "embedding", "normalize": 1}}, "output.normalize"),
+        ({"output": {"type": "embedding", "dimensions": 2**31}}, "output.dimensions"),
+    ],
+)
+def test_a_number_is_a_number_within_what_the_engine_takes(fields: dict, field: str) -> None:
+    with pytest.raises(InvalidJob) as caught:
+        parse_job({"prompt": "a"} | fields)
+    assert caught.value.field == field
+
+
+def test_whole_numbers_may_be_written_with_a_fraction_of_zero() -> None:
+    assert parse_job({"prompt": "a", "sampling": {"max_tokens": 5.0}}).sampling.max_tokens == 5
+
+
+LONG = "k" * 100_000
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {LONG: 1},
+        {LONG: float("nan")},
+        {"metadata": {LONG: {LONG: float("nan")}}},
+        {"output": {"type": LONG}},
+        {"output": {"type": "text", LONG: 1}},
+        {"output": {"type": "json_schema", "schema": {"properties": {LONG: 5}}}},
+        {"sampling": {LONG: 1}},
+        {"messages": [{"role": LONG, "content": "x"}]},
+        {"task": LONG},
+    ],
+    ids=range(9),
+)
+def test_an_error_does_not_repeat_what_is_too_long(fields: dict) -> None:
+    with pytest.raises(InvalidJob) as caught:
+        parse_job({"prompt": "a"} | fields)
+    assert len(str(caught.value)) < 1000
+
+
+def test_an_error_is_one_line_that_can_be_printed() -> None:
+    for name in ("a\nforged line", "\x1b[31m", "\u2028"):
+        with pytest.raises(InvalidJob) as caught:
+            parse_job({"prompt": "a", name: 1})
+        assert str(caught.value).isprintable()
+
+
+def test_the_schema_of_a_job_knows_the_named_priorities() -> None:
+    schema = Job.model_json_schema()["properties"]["priority"]
+    for value, good in ((0, True), (9, True), ("interactive", True), (10, False), ("5", False)):
+        assert jsonschema.Draft202012Validator(schema).is_valid(value) == good

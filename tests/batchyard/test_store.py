@@ -41,3 +41,63 @@ def test_batches_named_like_each_others_keys_do_not_meet(client: Client, setting
 
 def test_queues_named_like_each_others_bells_do_not_meet() -> None:
     assert names.bell_key("model.a") != names.model_queue("a:bell")
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"status": "SUCCESS"},
+        {"status": "SUCCESS", "result": None},
+        {"status": "SUCCESS", "result": "an answer"},
+        {"status": "SUCCESS", "result": {"text": 5}},
+        {"status": "SUCCESS", "result": {"text": "half a pair \ud800"}},
+        {"status": "SUCCESS", "result": {"timings": {"queue_s": float("nan")}}},
+        {"status": "SUCCESS", "result": {"embedding": "no base64"}},
+    ],
+    ids=range(7),
+)
+def test_a_result_that_cannot_be_read_is_a_failure_of_its_job(document: dict) -> None:
+    result = store.result_of("J1", document)
+    assert result is not None and result.error is not None
+    assert (result.job_id, result.state, result.error.code) == ("J1", State.FAILURE, "result_unreadable")
+    assert result.model_dump_json()
+
+
+@pytest.mark.parametrize("document", [[], "SUCCESS", 5, {}, {"status": ["SUCCESS"]}, {"status": {"a": 1}}])
+def test_a_document_that_is_none_of_ours_is_no_result(document: object) -> None:
+    assert store.result_state(document) is State.STARTED  # type: ignore[arg-type]
+    assert store.result_of("J1", document) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [5, "code", None, None, False],
+        ["m", "c", "f", "r", "perhaps"],
+        ["\ud800", "c", None, None, True],
+        [{}],
+    ],
+)
+def test_an_error_that_is_not_as_ours_are_is_shown_as_it_is(words: list[object]) -> None:
+    value = {"exc_type": "InvalidJob", "exc_module": "batchyard.errors", "exc_message": words}
+    result = store.result_of("J1", {"status": "FAILURE", "result": value})
+    assert result is not None and result.error is not None and result.error.code == "job_failed"
+    assert result.error.message.startswith("InvalidJob: ")
+    assert result.model_dump_json()
+
+
+def test_the_name_of_an_error_that_cannot_be_written_is_shown_escaped() -> None:
+    value = {
+        "exc_type": "\ud800",
+        "exc_module": "batchyard.errors",
+        "exc_message": ["m", "c", None, None, False],
+    }
+    result = store.result_of("J1", {"status": "FAILURE", "result": value})
+    assert result is not None and result.error is not None and result.error.kind == "\\ud800"
+    assert result.model_dump_json()
+
+
+def test_a_success_with_an_error_beside_it_is_a_success() -> None:
+    document = {"status": "SUCCESS", "result": {"text": "a", "error": {"code": "c", "message": "m"}}}
+    result = store.result_of("J1", document)
+    assert result is not None and result.ok and result.error is None

@@ -181,3 +181,16 @@ def test_the_jobs_of_a_pile_are_its_batchs_tenants() -> None:
         ("acme", "acme~j1", "acme~b"),
     ]
     assert told == [2]
+
+
+def test_what_stands_beside_the_text_is_bounded_and_its_largest_field_named() -> None:
+    large = {"id": "a", "prompt": "x" * 3_000_000, "metadata": {"page": "y" * 1_040_000}}
+    assert prepare(large, Known(), LIMIT).size > 4_000_000
+    with pytest.raises(InvalidJob) as caught:
+        prepare(large | {"metadata": {"page": "y" * 1_050_000}}, Known(), LIMIT)
+    assert (caught.value.code, caught.value.field) == ("job_too_large", "metadata")
+
+
+def test_a_prompt_within_its_limit_is_never_too_large_for_how_json_writes_it() -> None:
+    prepared = prepare({"id": "a", "prompt": "\x01" * 1_000_000}, Known(), LIMIT)
+    assert prepared.size > 6_000_000

@@ -126,3 +126,26 @@ def test_images_stand_where_they_were_between_the_texts() -> None:
     parts = (ImagePart(one, 0), ImagePart(other, 2), ImagePart(one, 2))
     assert request.messages == (Message("user", "ab", parts),)
     assert request.images == parts
+
+
+@pytest.mark.parametrize("value", [False, 0, "", []])
+@pytest.mark.parametrize("key", ["sampling", "output"])
+def test_what_is_nothing_is_not_taken_for_the_default(key: str, value: Any) -> None:
+    with pytest.raises(EngineError) as caught:
+        EngineRequest.parse(frame(**{key: value}))
+    assert str(caught.value.field).startswith(key)
+
+
+@pytest.mark.parametrize("value", ["x" * 100_000, ["x"] * 100_000, 10**5000], ids=["text", "list", "number"])
+@pytest.mark.parametrize(
+    "place",
+    ["priority", "deadline", "sampling.max_tokens", "sampling.top_p", "output.type", "output.normalize"],
+)
+def test_an_error_does_not_repeat_what_is_too_long(place: str, value: Any) -> None:
+    key, _, inner = place.partition(".")
+    form = {"type": "embedding"} if key == "output" else {}
+    changes = {key: {**form, inner: value} if inner else value}
+    with pytest.raises(EngineError) as caught:
+        EngineRequest.parse(frame(**changes))
+    assert caught.value.field == place
+    assert len(caught.value.message) < 300

@@ -120,8 +120,10 @@ def test_parts_that_name_the_same_properties_may_be_closed() -> None:
             },
         ),
         ("[" * 100_000, {}),
+        ('{"a": "half a pair \\ud800"}', {}),
+        ("[1e999]", {}),
     ],
-    ids=range(6),
+    ids=range(8),
 )
 def test_a_document_that_violates_its_schema_fails_by_name(text: str, schema: Any) -> None:
     with pytest.raises(EngineError, match="does not fit") as caught:

@@ -16,6 +16,7 @@ def test_reads_rows_with_their_lines(tmp_path):
     [
         (b"{", "line 2: not JSON"),
         (b"[1]", "line 2: not an object"),
+        (b'{"text": ' + b"9" * 5000 + b"}", "line 2: not JSON"),
         (b'{"task": "faq"}', "line 2: text must be a string that is not empty, got None"),
         (b'{"text": " ", "task": "faq"}', "line 2: text must be"),
         (b'{"text": 5, "task": "faq"}', "line 2: text must be a string that is not empty, got 5"),

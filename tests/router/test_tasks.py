@@ -175,3 +175,9 @@ def test_with_redis_away_the_message_goes_back():
     with pytest.raises(Reject) as caught:
         tasks.run_chunk(Recorder(away=True), (), {"jobs": [{"id": "a"}], "submitted": 5})
     assert caught.value.requeue
+
+
+@pytest.mark.parametrize("submitted", [True, -1, 10**400, 1e300, float("nan"), float("inf"), "1", None])
+def test_a_chunk_without_a_time_is_none_of_ours(submitted):
+    assert tasks.chunk_of({"jobs": [], "submitted": submitted}) is None
+    assert tasks.chunk_of({"jobs": [], "submitted": 1_700_000_000}) == ([], 1.7e9)

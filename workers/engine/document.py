@@ -114,6 +114,10 @@ def read_document(text: str, schema: Any) -> Any:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise _unfit(f"it is no JSON document: {error}") from error
+    try:
+        json.dumps(document, allow_nan=False, ensure_ascii=False).encode("utf-8")
+    except (ValueError, RecursionError) as error:  # 1e999 and "\\ud800" are read, and could not be handed on
+        raise _unfit(f"it holds what no JSON can carry: {error}"[:300]) from error
     why = _check_of(json.dumps(schema)).violation(document)
     if why is not None:
         raise _unfit(why)

@@ -161,15 +161,16 @@ class EngineRequest:
         priority = frame.get("priority", 5)
         if not _is_int(priority) or not 0 <= priority <= LOWEST_PRIORITY:
             raise _invalid(
-                "priority", f"priority must be a whole number from 0 to {LOWEST_PRIORITY}, not {priority!r}"
+                "priority",
+                f"priority must be a whole number from 0 to {LOWEST_PRIORITY}, not {_shown(priority)}",
             )
-        deadline = frame.get("deadline")
+        deadline, sampling, output = frame.get("deadline"), frame.get("sampling"), frame.get("output")
         return cls(
             id=request_id,
             messages=messages,
             prompt=prompt,
-            sampling=_parse_sampling(frame.get("sampling") or {}),
-            output=_parse_output(frame.get("output") or {"type": "text"}),
+            sampling=Sampling() if sampling is None else _parse_sampling(sampling),
+            output=TextOutput() if output is None else _parse_output(output),
             priority=priority,
             deadline=None if deadline is None else _number("deadline", deadline, 0.0, math.inf),
         )
@@ -289,14 +290,14 @@ def _parse_output(frame: Any) -> Output:
         return _parse_embedding(frame)
     raise _invalid(
         "output.type",
-        f"output.type must be text, json_schema, grammar, choices or embedding, not {kind!r}",
+        f"output.type must be text, json_schema, grammar, choices or embedding, not {_shown(kind)}",
     )
 
 
 def _parse_embedding(frame: dict[str, Any]) -> EmbeddingOutput:
     normalize, dimensions = frame.get("normalize", True), frame.get("dimensions")
     if not isinstance(normalize, bool):
-        raise _invalid("output.normalize", f"normalize must be true or false, not {normalize!r}")
+        raise _invalid("output.normalize", f"normalize must be true or false, not {_shown(normalize)}")
     return EmbeddingOutput(
         normalize, None if dimensions is None else _whole("output.dimensions", dimensions, 1, 2**31 - 1)
     )
@@ -306,10 +307,11 @@ def _parse_choices_output(frame: dict[str, Any]) -> ChoicesOutput:
     choices = _parse_choices(frame.get("choices"))
     prior, normalization = frame.get("prior"), frame.get("length_normalization", "none")
     if prior not in (None, "content_free"):
-        raise _invalid("output.prior", f"prior must be content_free or null, not {prior!r}")
+        raise _invalid("output.prior", f"prior must be content_free or null, not {_shown(prior)}")
     if normalization not in ("none", "mean"):
         raise _invalid(
-            "output.length_normalization", f"length_normalization must be none or mean, not {normalization!r}"
+            "output.length_normalization",
+            f"length_normalization must be none or mean, not {_shown(normalization)}",
         )
     temperature = _number("output.temperature", frame.get("temperature", 1.0), 1e-3, 1e3)
     return ChoicesOutput(choices, prior is not None, normalization == "mean", temperature)
@@ -346,22 +348,30 @@ def _is_int(value: Any) -> bool:
 
 def _whole(where: str, value: Any, low: int, high: int) -> int:
     if not _is_int(value) or not low <= value <= high:
-        raise _invalid(where, f"{where} must be a whole number from {low} to {high}, not {value!r}")
+        raise _invalid(where, f"{where} must be a whole number from {low} to {high}, not {_shown(value)}")
     return int(value)
 
 
 def _number(where: str, value: Any, low: float, high: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _invalid(where, f"{where} must be a finite number, not {value!r}")
+        raise _invalid(where, f"{where} must be a finite number, not {_shown(value)}")
     try:
         number = float(value)
     except OverflowError:
         number = math.inf  # a whole number that no float reaches
     if not math.isfinite(number):
-        raise _invalid(where, f"{where} must be a finite number, not {str(value)[:40]}")
+        raise _invalid(where, f"{where} must be a finite number, not {_shown(value)}")
     if not low <= number <= high:
-        raise _invalid(where, f"{where} must lie between {low:g} and {high:g}, not {value!r}")
+        raise _invalid(where, f"{where} must lie between {low:g} and {high:g}, not {_shown(value)}")
     return number
+
+
+def _shown(value: Any) -> str:
+    """A value as it appears in a message, which it must not fill."""
+    if _is_int(value) and value.bit_length() > 256:
+        return f"an integer of {value.bit_length():,} bits"
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:79]}…"
 
 
 def _invalid(where: str, why: str) -> EngineError:

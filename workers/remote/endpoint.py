@@ -21,7 +21,8 @@ from openai import (
     Timeout,
 )
 
-from batchyard.entry import ENV_PREFIX, OpenaiEntry
+from batchyard.entry import OpenaiEntry
+from batchyard.yaml_file import ENV_PREFIX
 from workers.port.settings import wrong_setting
 from workers.remote.body import PLAIN, bound
 from workers.remote.compose import Question
