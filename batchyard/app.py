@@ -4,6 +4,8 @@ from typing import Any
 
 from celery import Celery
 
+from batchyard.broker import Broker
+from batchyard.connections import backend_settings, broker_options
 from batchyard.names import PRIORITY_SEPARATOR, PRIORITY_STEPS
 from batchyard.settings import Settings
 
@@ -18,7 +20,7 @@ def make_app(
     Sets what every role must agree on (transport, JSON, priorities, late acknowledgement, leases);
     `interactive_extra` is the transport's, `conf` adds a role's own settings. Nothing is connected yet.
     """
-    app = Celery(name, set_as_current=False)
+    app = Celery(name, set_as_current=False, amqp=Broker)
     app.conf.update(
         broker_url=settings.url,
         broker_transport="batchyard.transport:Transport",
@@ -37,10 +39,11 @@ def make_app(
             "unacked_restore_throttle": 1,
             "unacked_restore_limit": 1000,
             "unacked_mutex_expire": max(1, int(settings.lease_seconds)),
-            "socket_keepalive": True,
+            **broker_options(settings.redis_timeout),
             "interactive_extra": interactive_extra,
         },
         result_backend_transport_options={"retry_policy": {"timeout": 2.0}},
+        **backend_settings(settings.redis_timeout),
         task_serializer="json",
         result_serializer="json",
         accept_content=["json"],
