@@ -53,6 +53,8 @@ def make_app(
         task_acks_on_timeout=True,
         task_reject_on_worker_lost=True,
         worker_prefetch_multiplier=1,
+        worker_consumer="batchyard.consumer:Consumer",
+        worker_enable_prefetch_count_reduction=False,
         task_send_sent_event=True,
         worker_send_task_events=True,
         worker_cancel_long_running_tasks_on_connection_loss=False,
