@@ -10,12 +10,10 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import redis
-import redis.asyncio
-from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialBackoff
 
 from batchyard import names, operations, store
 from batchyard.client import CANCELLED
+from batchyard.connections import connect_async
 from batchyard.errors import YardBusy
 from batchyard.images import check_image
 from batchyard.job import Job
@@ -47,12 +45,7 @@ class AsyncClient:
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or load_settings()
         self._tenant = Tenant(self.settings.tenant)
-        self._redis = redis.asyncio.Redis.from_url(
-            self.settings.url,
-            retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 2),
-            socket_connect_timeout=5,
-            health_check_interval=30,
-        )
+        self._redis = connect_async(self.settings)
         self._known: Known | None = None
 
     async def __aenter__(self) -> "AsyncClient":

@@ -4,6 +4,8 @@ from typing import Any
 
 from celery import Celery
 
+from batchyard.broker import Broker
+from batchyard.connections import backend_settings, broker_options
 from batchyard.names import PRIORITY_SEPARATOR, PRIORITY_STEPS
 from batchyard.plain_json import register_plain_json
 from batchyard.settings import Settings
@@ -20,7 +22,7 @@ def make_app(
     `interactive_extra` is the transport's, `conf` adds a role's own settings. Nothing is connected yet.
     """
     register_plain_json()
-    app = Celery(name, set_as_current=False)
+    app = Celery(name, set_as_current=False, amqp=Broker)
     app.conf.update(
         broker_url=settings.url,
         broker_transport="batchyard.transport:Transport",
@@ -39,10 +41,11 @@ def make_app(
             "unacked_restore_throttle": 1,
             "unacked_restore_limit": 1000,
             "unacked_mutex_expire": max(1, int(settings.lease_seconds)),
-            "socket_keepalive": True,
+            **broker_options(settings.redis_timeout),
             "interactive_extra": interactive_extra,
         },
         result_backend_transport_options={"retry_policy": {"timeout": 2.0}},
+        **backend_settings(settings.redis_timeout),
         task_serializer="json",
         result_serializer="json",
         accept_content=["json"],
@@ -52,6 +55,8 @@ def make_app(
         task_acks_on_timeout=True,
         task_reject_on_worker_lost=True,
         worker_prefetch_multiplier=1,
+        worker_consumer="batchyard.consumer:Consumer",
+        worker_enable_prefetch_count_reduction=False,
         task_send_sent_event=True,
         worker_send_task_events=True,
         worker_cancel_long_running_tasks_on_connection_loss=False,

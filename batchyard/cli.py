@@ -189,12 +189,11 @@ def _status(arguments: argparse.Namespace) -> int:
 
 def _print_queues() -> None:
     """The yard at a glance: what waits in the router's queue and in each model's."""
-    import redis
-
     from batchyard import names, store
+    from batchyard.connections import connect
     from batchyard.settings import load_settings
 
-    with redis.Redis.from_url(load_settings().url) as connection:
+    with connect(load_settings()) as connection:
         catalogue = store.run(connection, store.get_catalogue()) or {"model_list": []}
         queues = [names.model_queue(model["model_name"]) for model in catalogue["model_list"]]
         for queue, waiting in store.run(

@@ -9,10 +9,9 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import redis
-from redis.backoff import ExponentialBackoff
-from redis.retry import Retry
 
 from batchyard import names, operations, store
+from batchyard.connections import connect
 from batchyard.errors import JobCancelled, YardBusy
 from batchyard.images import check_image
 from batchyard.job import Job
@@ -53,12 +52,7 @@ class Client:
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or load_settings()
         self._tenant = Tenant(self.settings.tenant)
-        self._redis: redis.Redis = redis.Redis.from_url(
-            self.settings.url,
-            retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 2),
-            socket_connect_timeout=5,
-            health_check_interval=30,
-        )
+        self._redis = connect(self.settings)
         self._known: Known | None = None
 
     def __enter__(self) -> "Client":

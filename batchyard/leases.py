@@ -40,6 +40,7 @@ class LeaseKeeper:
         self._stop = threading.Event()
         self._client: redis.Redis | None = None
         self._failing = False
+        self._stalled = False
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
         self._thread.start()
 
@@ -54,9 +55,13 @@ class LeaseKeeper:
     def _run(self) -> None:
         while not self._stop.wait(self._interval):
             if monotonic() - self._turned > STALLED_SECONDS:
-                logger.error("the consumer loop has stood still for %.0f s; its leases end", STALLED_SECONDS)
-                self._stop.wait(STALLED_SECONDS)
+                if not self._stalled:
+                    logger.error(
+                        "the consumer loop has stood still for %.0f s; its leases end", STALLED_SECONDS
+                    )
+                self._stalled = True
                 continue
+            self._stalled = False
             try:
                 self._renew()
                 self._failing = False

@@ -299,13 +299,20 @@ RESTORE = (
 -- lists, tag or '' for all messages whose lease has ended (100 at most)
 -- Gives messages back to where they came from, to the front unless to the back; they get another tag, so that
 -- whoever had them before can no longer acknowledge or renew them. A lapsed lease is counted in the header
--- `lost`. Returns {how many were given back, tag and record of what could not be read ...}.
+-- `lost`. If nobody has looked for as long as a lease lasts, everybody was cut off from Redis: then leases
+-- begin anew, so that whoever lives can come back and renew his. Returns {how many were given back, tag and
+-- record of what could not be read ...}.
 redis.call('ZREM', KEYS[1], '')
 local lapsed, back = ARGV[4] == '', ARGV[2] == '1'
 local tags = {ARGV[4]}
 if lapsed then
-  local now = redis.call('TIME')
-  local ended = now[1] + now[2] / 1000000 - tonumber(ARGV[1])
+  local now, lease = redis.call('TIME'), tonumber(ARGV[1])
+  now = now[1] + now[2] / 1000000
+  local ended, looked = now - lease, KEYS[1] .. ':looked'
+  local at = redis.call('HGET', looked, 'at')
+  redis.call('HSET', looked, 'at', now)
+  if at and tonumber(at) < ended then redis.call('HSET', looked, 'silence_until', now) end
+  if tonumber(redis.call('HGET', looked, 'silence_until') or 0) > ended then return {0} end
   tags = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ended, 'LIMIT', 0, 100)
 end
 local answer = {0}

@@ -41,6 +41,9 @@ class Settings(BaseSettings):
     """UTF-8 bytes of all text in one job."""
     max_image_bytes: Annotated[int, Field(gt=0)] = 20_971_520
     max_image_pixels: Annotated[int, Field(gt=0)] = 50_000_000
+    redis_timeout: Annotated[float, Field(ge=1.5, le=600)] = 5.0
+    """Seconds that Redis may take to accept a connection or to answer; a connection that stays silent for
+    longer is given up and made anew."""
     lease_seconds: Annotated[float, Field(ge=1)] = 3.0
     """A worker or router that has not renewed its messages for this long is taken for dead."""
     omp_spin_count: Annotated[int, Field(ge=0)] | None = 2000

@@ -21,11 +21,12 @@ Knows nothing of jobs, but that a task with a final result is not run again.
 import base64
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any
 
 import redis
+from kombu.message import Message
 from kombu.transport import redis as stock
 from kombu.transport import virtual
 from kombu.utils.encoding import bytes_to_str
@@ -33,7 +34,7 @@ from kombu.utils.json import loads
 
 from batchyard.leases import LeaseKeeper
 from batchyard.names import INTERACTIVE_PRIORITIES, RESULT_KEY_PREFIX, bell_key, unprocessable_key
-from batchyard.scripts import POP, RESTORE
+from batchyard.scripts import POP, RENEW, RESTORE
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +75,25 @@ class QoS(stock.QoS):
 
     def append(self, message: Any, delivery_tag: str) -> None:
         virtual.QoS.append(self, message, delivery_tag)
+
+    def ack(self, delivery_tag: str) -> None:
+        """Acknowledge, first here, then in Redis. Should Redis not answer, this consumer has room again; the
+        lease ends, and whoever gets the message then finds its job ended."""
+        self.let_go(delivery_tag)
+        self._remove_from_indices(delivery_tag).execute()
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Reject, first here, then in Redis. Should Redis not answer, the end of the lease gives it back."""
+        self.let_go(delivery_tag)
+        if requeue:
+            self.restore_by_tag(delivery_tag, leftmost=True)
+        else:
+            self._remove_from_indices(delivery_tag).execute()
+
+    def let_go(self, delivery_tag: str) -> None:
+        """Hold a message no longer: it is neither renewed nor given back at the end of the channel."""
+        if delivery_tag in self._delivered:
+            virtual.QoS.ack(self, delivery_tag)
 
     def restore_unacked_once(self, stderr: Any = None) -> None:
         """At the end of a channel give its messages back, unless its connection is gone: then their leases
@@ -136,6 +156,22 @@ class Channel(stock.Channel):
         if no_ack:
             self._unacknowledged.add(queue)
         return super().basic_consume(queue, no_ack, *args, **kwargs)
+
+    def take_over(self, messages: Iterable[Message]) -> None:
+        """Hold messages whose consumer has lost its connection and goes on with them, renewing their leases;
+        those that were given to others meanwhile stay theirs."""
+        held = {message.delivery_tag: message for message in messages}
+        gone: list[Any] = []
+        if held:
+            with self.conn_or_acquire() as client:
+                gone = client.eval(RENEW, 1, self.unacked_index_key, *held)
+            logger.warning(
+                "%d messages go on here, %d were given to others", len(held) - len(gone), len(gone)
+            )
+        for tag in held.keys() - {bytes_to_str(tag) for tag in gone}:
+            self.qos.append(held[tag], tag)
+        for message in held.values():
+            message.channel = self
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         queues = self._queue_cycle.consume(len(self.active_queues))
@@ -247,12 +283,12 @@ class Transport(stock.Transport):
         return [(qos.unacked_index_key, qos.tags()) for qos in held]
 
     def _lease_connection(self) -> "redis.Redis":
-        """A connection of the leases' thread alone, that does not wait for longer than a lease lasts."""
+        """A connection of the leases' thread alone, given up long before a lease ends."""
         channels = list(self.cycle._channels)
         if not channels:
             raise redis.ConnectionError("the channels have just been closed")
         channel = channels[0]
-        seconds = channel.visibility_timeout
+        seconds = channel.visibility_timeout / 3  # so that a new one can still renew them in time
         parameters = channel._connparams() | {
             "socket_timeout": seconds,
             "socket_connect_timeout": seconds,
@@ -275,8 +311,8 @@ def set_aside(client: Any, queue: str, message: bytes, qos: QoS, tag: str | None
         if tag is not None:  # it was recorded as a message when it was popped
             pipe.zrem(qos.unacked_index_key, tag).hdel(qos.unacked_key, tag)
         pipe.execute()
-    if tag is not None and tag in qos._delivered:
-        virtual.QoS.ack(qos, tag)
+    if tag is not None:
+        qos.let_go(tag)
 
 
 def read_envelope(message: bytes) -> dict[str, Any] | None:

@@ -139,10 +139,14 @@ def _schema(options: argparse.Namespace) -> int:
 
 
 def _worker(_options: argparse.Namespace) -> int:
+    from batchyard.connections import unreachable
     from router.tasks import WORKER_ARGUMENTS, make_router_app
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    app = make_router_app(load_settings())
+    settings = load_settings()
+    if why := unreachable(settings):
+        logging.getLogger("router").warning("Redis does not answer (%s); the router waits for it", why)
+    app = make_router_app(settings)
     app.worker_main(list(WORKER_ARGUMENTS))
     return 0
 

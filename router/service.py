@@ -9,12 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-import redis
-from redis.backoff import ExponentialBackoff
-from redis.retry import Retry
-
 from batchyard import store
 from batchyard.catalogue import Catalogue, load_catalogue
+from batchyard.connections import connect
 from batchyard.errors import YardUnavailable
 from batchyard.limits import put_limits
 from batchyard.settings import Settings
@@ -30,8 +27,8 @@ T = TypeVar("T")
 
 PUBLISH_AT_ONCE = 500
 """Jobs in one Redis call, which stops everybody else while it runs."""
-PATIENCE_SECONDS = 20.0
-"""How long a chunk waits for Redis before its message is given back."""
+PATIENCE = 4.0
+"""For how many times `redis_timeout` a chunk waits for Redis before its message is given back."""
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 2.0
 
 
@@ -102,13 +99,7 @@ class Router:
         self.settings = settings
         self.loaded = loaded
         self._sleep = sleep
-        self._redis: redis.Redis = redis.Redis.from_url(
-            settings.url,
-            retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 2),
-            socket_connect_timeout=5,
-            socket_timeout=30,
-            health_check_interval=30,
-        )
+        self._redis = connect(settings)
 
     def close(self) -> None:
         """Close the connections."""
@@ -128,7 +119,7 @@ class Router:
         """Decide and publish every job of a chunk. Harmless when repeated.
 
         Raises:
-            YardUnavailable: Redis was away for longer than `PATIENCE_SECONDS`.
+            YardUnavailable: Redis was away for longer than `PATIENCE` allows.
         """
         started = time.perf_counter()
         now = time.time()
@@ -176,12 +167,14 @@ class Router:
 
     def _patiently(self, operation: Callable[[], Op[T]]) -> T:
         """Run an operation that may be repeated; while Redis is away, wait with growing delays."""
-        waited, delay = 0.0, _FIRST_DELAY
+        patience, waited, delay = PATIENCE * self.settings.redis_timeout, 0.0, _FIRST_DELAY
         while True:
+            tried = time.monotonic()
             try:
                 return store.run(self._redis, operation())
             except YardUnavailable as exc:
-                if waited >= PATIENCE_SECONDS or not exc.retryable:
+                waited += time.monotonic() - tried
+                if waited >= patience or not exc.retryable:
                     raise
                 logger.warning("%s; trying again in %.1f s", exc.message, delay)
             self._sleep(delay)

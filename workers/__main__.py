@@ -6,9 +6,8 @@ import socket
 import sys
 import time
 
-import redis
-
 from batchyard.catalogue import Catalogue, load_catalogue
+from batchyard.connections import connect, unreachable
 from batchyard.errors import YardError
 from batchyard.names import model_queue
 from batchyard.settings import Settings, load_settings
@@ -44,6 +43,8 @@ def serve(arguments: argparse.Namespace, settings: Settings, catalogue: Catalogu
     if arguments.slots:
         entry = entry.model_copy(update={"n_slots": arguments.slots})
     gpus = gpus_for(entry, arguments.gpu)
+    if why := unreachable(settings):
+        logger.warning("Redis does not answer (%s); the worker goes on and waits for it", why)
     start = prepare(settings, entry, gpus, arguments.profile, arguments.threads)
     began = time.monotonic()
     engine = start_engine(settings, start)
@@ -62,7 +63,7 @@ def serve(arguments: argparse.Namespace, settings: Settings, catalogue: Catalogu
         engine=engine,
         outcomes=outcomes,
         catalogue=catalogue,
-        redis=redis.Redis.from_url(settings.url),
+        redis=connect(settings),
         worker=hostname,
         gpu=where,
         result_expires=settings.result_expires,

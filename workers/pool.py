@@ -21,6 +21,7 @@ from typing import Any
 import redis
 from celery.concurrency.base import BasePool
 from celery.exceptions import Reject, SoftTimeLimitExceeded, WorkerTerminate
+from celery.worker import state
 
 from batchyard import store
 from batchyard.catalogue import Catalogue
@@ -85,6 +86,9 @@ class EnginePool(BasePool):
         """Those that wait for the engine to come up."""
         self._suspects: deque[PoolJob] = deque()
         """Those that an engine died with, to be run alone."""
+        self._unstored: deque[tuple[Delivery, Outcome]] = deque()
+        """Those whose results the store has not taken yet, in the order in which they ended."""
+        self._ended = False
         self._failed_starts = 0
         self.prefetch = Prefetch(self.limit)
 
@@ -185,22 +189,29 @@ class EnginePool(BasePool):
         """Celery would kill the job's process; here `PoolJob.terminate` takes out just the job."""
 
     def on_stop(self) -> None:
-        """Let the jobs in the engine finish within `drain_seconds`; the rest go back to the queue."""
+        """Let the jobs in the engine finish, and their results be stored, within `drain_seconds`, or until a
+        cold shutdown is asked for; the rest go back to the queue."""
         limit = time.monotonic() + self._yard.drain_seconds
-        while self._jobs and (left := limit - time.monotonic()) > 0:
+        while (self._jobs or self._unstored) and not self._ended and not state.should_terminate:
+            left = limit - time.monotonic()
+            if left <= 0:
+                break
             # The loop that fired timers has ended; leases must be renewed and time limits kept until we have.
             soon = self._hub.fire_timers(max_delay=1) if self._hub is not None else 1
             writers = [self._engine.write_fd] if self._engine.unsent else []
             select.select([self._engine.fileno()], writers, [], max(0.0, min(left, soon)))
             self._engine.flush()
             self._on_readable()
-        if self._jobs:
-            logger.warning("%d jobs not finished within the drain limit go back", len(self._jobs))
+        if left_over := len(self._jobs) + len(self._unstored):
+            logger.warning("%d jobs not finished within the drain limit go back", left_over)
+            self._engine.kill()  # they are to run elsewhere at once, not when it has noticed
         self.on_terminate()
 
     def on_terminate(self) -> None:
-        """End the engine."""
-        self._engine.end()
+        """End the engine; a second signal may ask for it while the first is being obeyed."""
+        if not self._ended:
+            self._ended = True
+            self._engine.end()
 
     def _get_info(self) -> dict[str, Any]:
         engine = {"pid": self._engine.pid, "gpu": self._yard.gpu, **self._engine.info}
@@ -369,8 +380,27 @@ class EnginePool(BasePool):
         self._feed()
 
     def _settle(self, delivery: Delivery, outcome: Outcome) -> None:
-        """Run Celery's tracer with the outcome, then tell Celery, with the time the job really took. While
-        the store refuses, the job stays unacknowledged, its lease renewed, and is tried again."""
+        """End a job. While the store refuses, it stays unacknowledged, its lease renewed, and is tried again;
+        so do those that end meanwhile, unasked: each attempt may take as long as Redis is given to answer."""
+        if self._unstored or not self._stored(delivery, outcome):
+            self._unstored.append((delivery, outcome))
+            if len(self._unstored) == 1:
+                self._hub.call_later(STORE_AGAIN_SECONDS, self._store_again)
+
+    def _store_again(self) -> None:
+        try:
+            while self._unstored:
+                delivery, outcome = self._unstored.popleft()
+                if not self._stored(delivery, outcome):
+                    self._unstored.appendleft((delivery, outcome))
+                    break
+        finally:
+            if self._unstored:
+                self._hub.call_later(STORE_AGAIN_SECONDS, self._store_again)
+
+    def _stored(self, delivery: Delivery, outcome: Outcome) -> bool:
+        """Run Celery's tracer with the outcome, then tell Celery, with the time the job really took; False if
+        the store refused."""
         self._yard.outcomes.put(delivery.task_id, outcome)
         backend = self.app.backend
         try:
@@ -378,9 +408,9 @@ class EnginePool(BasePool):
                 failed, value, _ = delivery.trace(*delivery.args)
         except Reject as exc:
             logger.warning("the result of %s is not stored yet: %s", delivery.task_id, exc.reason)
-            self._hub.call_later(STORE_AGAIN_SECONDS, self._settle, delivery, outcome)
-            return
+            return False
         delivery.callback((failed, value, time.time() - delivery.received))
+        return True
 
 
 def _unspeakable(exc: Exception) -> JobFailed:
