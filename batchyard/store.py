@@ -157,23 +157,20 @@ def cancel(job_ids: Sequence[str], error: YardError, ttl: int) -> Op[Cancelled]:
     return Cancelled(int(reply[0]), tuple(_text(job_id) for job_id in reply[1]))
 
 
-def state_document(job_id: str, state: State, result: object = None, traceback: str | None = None) -> str:
+def state_document(job_id: str, state: State, result: object = None, attempt: int = 1) -> str:
     """Celery's task-meta document; `status` stands first, which our Lua relies on."""
-    meta = {"status": str(state), "result": result, "traceback": traceback, "children": [], "task_id": job_id}
-    return dumps(meta).replace(":", ": ", 1)
+    meta = {"status": str(state), "result": result, "traceback": None, "children": [], "task_id": job_id}
+    return dumps(meta if attempt == 1 else meta | {"attempt": attempt}).replace(":", ": ", 1)
 
 
-def failure_document(job_id: str, state: State, error: YardError) -> str:
+def failure_document(job_id: str, state: State, error: YardError, attempt: int = 1) -> str:
     """The task-meta document of a job that ended with `error` (a YardError) outside Celery's tracer."""
-    return state_document(
-        job_id,
-        state,
-        {
-            "exc_type": type(error).__name__,
-            "exc_message": list(error.args),
-            "exc_module": type(error).__module__,
-        },
-    )
+    reason = {
+        "exc_type": type(error).__name__,
+        "exc_message": list(error.args),
+        "exc_module": type(error).__module__,
+    }
+    return state_document(job_id, state, reason, attempt)
 
 
 def states(job_ids: Sequence[str]) -> Op[list[State]]:
@@ -269,7 +266,8 @@ def result_of(job_id: str, document: dict[str, Any] | None) -> Result | None:
     value = document["result"]
     if state is State.SUCCESS and isinstance(value, dict):
         return Result.model_validate({**value, "job_id": job_id, "state": state})
-    return Result(job_id=job_id, state=state, error=_error_info(state, value))
+    attempt = document.get("attempt") or 1
+    return Result(job_id=job_id, state=state, attempt=attempt, error=_error_info(state, value))
 
 
 def _error_info(state: State, value: Any) -> ErrorInfo:
