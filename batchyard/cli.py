@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from batchyard import __version__
+from batchyard.cli_dead import add_dead_commands
 from batchyard.errors import InvalidConfig, ResultTimeout, YardError
 
 if TYPE_CHECKING:
@@ -83,6 +84,8 @@ def build_parser() -> argparse.ArgumentParser:
     cancel.add_argument("jobs", nargs="*", metavar="JOB")
     cancel.add_argument("--batch")
     cancel.set_defaults(command=_cancel)
+
+    add_dead_commands(commands.add_parser("dead", help="messages that are not tried again, and why"))
 
     schema = commands.add_parser("schema", help="print a JSON Schema")
     schema.add_argument("what", choices=["models", "hardware", "job"])
