@@ -31,8 +31,8 @@ class May(Enum):
 
 
 class Health:
-    """One engine's. `fails_in_a_row`: passes that may fail before it counts as broken; a single one can fail
-    every job that was running."""
+    """One engine's. `fails_in_a_row`: jobs that its failed passes may cost before it counts as broken; a
+    single pass can fail every job that was running."""
 
     def __init__(self, fails_in_a_row: int) -> None:
         self._breaker = Breaker(fails_in_a_row, COOLDOWN_SECONDS, LONGEST_SECONDS)

@@ -31,39 +31,38 @@ def raw(settings: Settings) -> Iterator[redis.Redis]:
         yield client
 
 
-def chunk(raw: redis.Redis, *jobs: Job, lost: int) -> None:
-    """A chunk of accepted jobs with which routers have been lost, as it comes back to its queue."""
+def chunk(raw: redis.Redis, *jobs: Job, lost: int) -> str:
+    """A chunk of accepted jobs with which routers have been lost, as it comes back to its queue; returns its
+    name."""
     for job in jobs:
         document = store.state_document(job.id, State.QUEUED)
         store.run(raw, store.finish([(job.id, job.batch or "", State.QUEUED, document)], 600))
     arguments = {"jobs": [job.wire() for job in jobs], "submitted": time.time()}
-    raw.lpush(
-        names.ROUTE_QUEUE,
-        task_message(
-            names.ROUTE_TASK, "chunk", arguments, names.ROUTE_QUEUE, 0, ignore_result=True,
-            headers={"lost": lost},
-        ),
+    message = task_message(
+        names.ROUTE_TASK, "chunk", arguments, names.ROUTE_QUEUE, 0, ignore_result=True,
+        headers={"lost": lost},
     )  # fmt: skip
+    raw.lpush(names.ROUTE_QUEUE, message)
+    return Delivery(json.loads(message)["properties"]["delivery_tag"]).name
 
 
-def restarted(settings: Settings, client: Client, job_ids: list[str]) -> int:
-    """Run deadly routers one after the other until all jobs have left the queue; returns how many it took."""
+def routed_by_one(settings: Settings, client: Client, job_ids: list[str]) -> bool:
+    """Run a deadly router until all jobs have left the queue (True), or until it is dead (False)."""
     environ = os.environ | {
         "BATCHYARD_REDIS_URL": settings.url, "OMP_NUM_THREADS": "1", "BATCHYARD_LEASE_SECONDS": "1",
     }  # fmt: skip
-    limit, started = time.monotonic() + PATIENCE, 0
-    while True:
-        started += 1
-        router = subprocess.Popen([sys.executable, "-m", "tests.router.deadly_router"], cwd=ROOT, env=environ)
-        try:
-            while router.poll() is None:
-                assert time.monotonic() < limit, f"{started} routers did not get through the chunk"
-                if State.QUEUED not in client.statuses(job_ids):
-                    return started
-                time.sleep(0.05)
-        finally:
-            router.kill()
-            router.wait()
+    limit = time.monotonic() + PATIENCE
+    router = subprocess.Popen([sys.executable, "-m", "tests.router.deadly_router"], cwd=ROOT, env=environ)
+    try:
+        while router.poll() is None:
+            assert time.monotonic() < limit, "it neither dies nor gets through the chunk"
+            if State.QUEUED not in client.statuses(job_ids):
+                return True
+            time.sleep(0.05)
+        return False
+    finally:
+        router.kill()
+        router.wait()
 
 
 def test_the_job_that_kills_its_router_is_found_and_the_others_go_on(
@@ -71,9 +70,14 @@ def test_the_job_that_kills_its_router_is_found_and_the_others_go_on(
 ) -> None:
     jobs = [Job(id=f"j{number}", prompt="hello", batch="b") for number in range(8)]
     bad = Job(id="bad", prompt=f"hello, {DEADLY}", batch="b")
-    chunk(raw, *jobs[:5], bad, *jobs[5:], lost=2)
+    ids = [job.id for job in (*jobs, bad)]
+    name = chunk(raw, *jobs[:5], bad, *jobs[5:], lost=2)
     with Client(settings) as client:
-        assert restarted(settings, client, [job.id for job in (*jobs, bad)]) == LOST_ALONE + 1
+        assert not routed_by_one(settings, client, ids)
+        assert set(client.statuses([job.id for job in jobs[:5]])) == {State.ROUTED}
+        assert store.run(raw, dead.routed_alone(name)) == (5, 1)
+        store.run(raw, dead.route_alone(name, 5, LOST_ALONE))  # as if so many had been lost by now
+        assert routed_by_one(settings, client, ids)
         assert set(client.statuses([job.id for job in jobs])) == {State.ROUTED}
         error = client.result("bad", timeout=0).error
     assert error is not None
