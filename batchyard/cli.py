@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from batchyard import __version__, cli_audit
+from batchyard.cli_dead import add_dead_commands
 from batchyard.errors import InvalidConfig, ResultTimeout, YardError
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def build_parser() -> argparse.ArgumentParser:
     cancel.set_defaults(command=_cancel)
 
     cli_audit.add_parser(commands)
+    add_dead_commands(commands.add_parser("dead", help="messages that are not tried again, and why"))
 
     schema = commands.add_parser("schema", help="print a JSON Schema")
     schema.add_argument("what", choices=["models", "hardware", "job"])

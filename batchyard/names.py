@@ -127,6 +127,13 @@ def batch_done_key(batch: str) -> str:
     return f"batchyard:batch-done:{batch}"
 
 
+def alone_key(name: str) -> str:
+    """Where it is counted how often a job (or, with `chunk|` before its tag, each of a chunk) was run alone
+    because consumers vanish with it. `|` is in no name.
+    """
+    return f"batchyard:alone:{name}"
+
+
 def blob_key(sha256: str) -> str:
     """Where an attachment is kept, under the hash of its content."""
     return f"batchyard:blob:{sha256}"

@@ -161,23 +161,20 @@ def cancel(job_ids: Sequence[str], error: YardError, ttl: int) -> Op[Cancelled]:
     return Cancelled(int(reply[0]), tuple(_text(job_id) for job_id in reply[1]))
 
 
-def state_document(job_id: str, state: State, result: object = None, traceback: str | None = None) -> str:
+def state_document(job_id: str, state: State, result: object = None, attempt: int = 1) -> str:
     """Celery's task-meta document; `status` stands first, which our Lua relies on."""
-    meta = {"status": str(state), "result": result, "traceback": traceback, "children": [], "task_id": job_id}
-    return dumps(meta).replace(":", ": ", 1)
+    meta = {"status": str(state), "result": result, "traceback": None, "children": [], "task_id": job_id}
+    return dumps(meta if attempt == 1 else meta | {"attempt": attempt}).replace(":", ": ", 1)
 
 
-def failure_document(job_id: str, state: State, error: YardError) -> str:
+def failure_document(job_id: str, state: State, error: YardError, attempt: int = 1) -> str:
     """The task-meta document of a job that ended with `error` (a YardError) outside Celery's tracer."""
-    return state_document(
-        job_id,
-        state,
-        {
-            "exc_type": type(error).__name__,
-            "exc_message": list(error.args),
-            "exc_module": type(error).__module__,
-        },
-    )
+    reason = {
+        "exc_type": type(error).__name__,
+        "exc_message": list(error.args),
+        "exc_module": type(error).__module__,
+    }
+    return state_document(job_id, state, reason, attempt)
 
 
 def states(job_ids: Sequence[str]) -> Op[list[State]]:
@@ -273,9 +270,10 @@ def result_of(job_id: str, document: dict[str, Any] | None) -> Result | None:
     state = result_state(document)
     if document is None or not state.final:
         return None
-    value = document.get("result")
+    value, attempt = document.get("result"), document.get("attempt")
     if state is not State.SUCCESS:
-        return Result(job_id=job_id, state=state, error=_error_info(state, value))
+        attempt = attempt if isinstance(attempt, int) and attempt > 0 else 1
+        return Result(job_id=job_id, state=state, attempt=attempt, error=_error_info(state, value))
     fault = json_fault(value)
     if fault is not None or not isinstance(value, dict):
         return _unreadable(job_id, "it is no object" if fault is None else fault.message)

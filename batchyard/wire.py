@@ -22,6 +22,12 @@ def dumps(value: object) -> str:
     return _compact(value)
 
 
+def attempt(retries: object, lost: object) -> int:
+    """Which delivery of its job a message is, by its headers; 1 for the first. A header that is no count
+    counts nothing: anybody may push a message."""
+    return 1 + sum(count for count in (retries, lost) if isinstance(count, int) and count > 0)
+
+
 def task_message(
     task: str,
     task_id: str,

@@ -3,6 +3,7 @@
 A body that is at fault ends its own job and no other.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from batchyard import names, store
+from batchyard.dead import poison
 from batchyard.errors import InvalidJob, JobExpired, RouteFailed, YardError
 from batchyard.job import FullName, Job, parse_job
 from batchyard.route import Route
@@ -108,6 +110,22 @@ def failed(body: object, exc: Exception) -> Refused:
     """The end of a job over which the router itself stumbled."""
     message = f"the router failed on this job: {type(exc).__name__}"
     return _refused(body, RouteFailed(message, remedy="report it; the router's log has the details"))
+
+
+def poisoned(body: object, reason: str) -> Refused:
+    """The end of a job that routers die of."""
+    return _refused(body, poison(reason))
+
+
+def chunk_of_one(job_id: str, body: object, submitted: float) -> str:
+    """The router message of one job alone, whatever is in its body; `submitted` in epoch seconds."""
+    wanted = body.get("priority") if isinstance(body, dict) else None
+    priority = wanted if wanted in names.PRIORITY_STEPS else names.PRIORITY_STEPS[-1]
+    # escaped, so that a lone surrogate can be sent; and NaN is no reason to keep nothing
+    arguments = json.dumps({"jobs": [body], "submitted": submitted})
+    return task_message(
+        names.ROUTE_TASK, f"route-{job_id}-1", arguments, names.ROUTE_QUEUE, priority, ignore_result=True
+    )
 
 
 def _read(body: object, yard: Yard, now: float, max_prompt_bytes: int) -> _Pending:

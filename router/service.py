@@ -1,6 +1,7 @@
 """The router at work: what it is loaded with, what it does with a chunk. Talks to the store; no Celery."""
 
 import logging
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -9,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from batchyard import store
+from batchyard import dead, names, store
 from batchyard.catalogue import Catalogue, load_catalogue
 from batchyard.connections import connect
 from batchyard.errors import YardUnavailable
@@ -17,7 +18,7 @@ from batchyard.limits import put_limits
 from batchyard.settings import Settings
 from batchyard.store import Op
 from router import artefact
-from router.chunk import Decided, Refused, decide_chunk, failed, publications
+from router.chunk import Decided, Refused, chunk_of_one, decide_chunk, failed, poisoned, publications
 from router.classifier import Classifier
 from router.decide import Yard
 from router.policy import candidates, check_policy, load_policy
@@ -30,6 +31,9 @@ PUBLISH_AT_ONCE = 500
 PATIENCE = 4.0
 """For how many times `redis_timeout` a chunk waits for Redis before its message is given back."""
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 2.0
+LOST_ALONE = 3
+"""How many routers must vanish while they route a job by itself before that job is to blame: one or two may
+have been killed by anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,19 @@ class Outcome:
     ended: dict[str, int]
     skipped: int
     seconds: float
+
+    @classmethod
+    def total(cls, parts: Sequence["Outcome"]) -> "Outcome":
+        """Of a chunk that was routed in parts."""
+        by_model: Counter[str] = Counter()
+        ended: Counter[str] = Counter()
+        for part in parts:
+            by_model.update(part.by_model)
+            ended.update(part.ended)
+        return cls(
+            sum(part.published for part in parts), dict(by_model), dict(ended),
+            sum(part.skipped for part in parts), sum(part.seconds for part in parts),
+        )  # fmt: skip
 
     def __str__(self) -> str:
         models = ", ".join(f"{model} {count}" for model, count in sorted(self.by_model.items())) or "none"
@@ -139,6 +156,45 @@ class Router:
             len(ready) - published,
             time.perf_counter() - started,
         )
+
+    def route_one_by_one(self, bodies: Sequence[object], submitted: float, chunk: str) -> Outcome:
+        """As `route`, for a chunk with which routers were lost, under a name that stays: each job by itself,
+        and noted before, so that the next router knows which it was, and goes on there. One with which
+        `LOST_ALONE` were lost becomes a dead letter.
+
+        Raises:
+            YardUnavailable: as `route`.
+        """
+        noted, times = self._patiently(partial(dead.routed_alone, chunk))
+        parts: list[Outcome] = []
+        for position in range(noted, len(bodies)):
+            before = times if position == noted else 0
+            if before >= LOST_ALONE:
+                parts.append(self._bury(bodies[position], submitted, before))
+                continue
+            self._patiently(partial(dead.route_alone, chunk, position, before + 1))
+            parts.append(self.route([bodies[position]], submitted))
+        self._patiently(partial(dead.all_routed, chunk))
+        return Outcome.total(parts)
+
+    def _bury(self, body: object, submitted: float, times: int) -> Outcome:
+        started = time.perf_counter()
+        reason = f"{times} routers were lost while each routed this job by itself"
+        refused = poisoned(body, reason)
+        buried = False
+        if refused.job_id is None:
+            logger.error("a body without a usable id was dropped: %s", reason)
+        else:
+            letter = dead.Letter(
+                id=refused.job_id, kind="poison", job_id=refused.job_id, batch=refused.batch,
+                queue=names.ROUTE_QUEUE, reason=reason, worker=f"router@{socket.gethostname()}",
+                attempts=times,
+            )  # fmt: skip
+            message, ttl = chunk_of_one(refused.job_id, body, submitted), self.settings.result_expires
+            buried = self._patiently(partial(dead.bury, letter, refused.error, (), ttl, message))
+            logger.error("%s is a dead letter: %s", refused.job_id, reason)
+        ended = {refused.error.code: 1} if buried else {}
+        return Outcome(0, {}, ended, int(not buried), time.perf_counter() - started)
 
     def _decide(self, bodies: Sequence[object], now: float) -> tuple[list[Decided], list[Refused]]:
         limit = self.settings.max_prompt_bytes

@@ -1,6 +1,7 @@
 """The router's Celery face: its app with the one task `batchyard.route`, and nothing else of Celery's."""
 
 import logging
+from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery, bootsteps
@@ -15,6 +16,7 @@ from router.service import Router, load
 logger = logging.getLogger(__name__)
 
 _YEAR_10000 = 253_402_300_800
+LOST_TO_ROUTE_ALONE = 2
 
 WORKER_ARGUMENTS = (
     "worker",
@@ -42,15 +44,35 @@ def make_router_app(settings: Settings) -> Celery:
         worker_concurrency=1,
     )
 
-    def route(*args: Any, **kwargs: Any) -> None:
-        run_chunk(router, args, kwargs)
+    def route(self: Any, *args: Any, **kwargs: Any) -> None:
+        properties = self.request.get("properties") or {}
+        delivery = Delivery(str(properties.get("delivery_tag")), self.request.get("lost"))
+        run_chunk(router, delivery, args, kwargs)
 
-    app.task(route, name=ROUTE_TASK, ignore_result=True)
+    app.task(route, bind=True, name=ROUTE_TASK, ignore_result=True)
     app.steps["consumer"].add(_catalogue_step(router))
     return app
 
 
-def run_chunk(router: Router, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message's delivery tag, and its header that counts the consumers that vanished with it."""
+
+    tag: str
+    lost: object = 0
+
+    @property
+    def name(self) -> str:
+        """The same for every delivery of the message: each has its number behind the tag."""
+        return self.tag.partition("-")[0]
+
+    @property
+    def suspect(self) -> bool:
+        """Whether something in the message may have killed them."""
+        return isinstance(self.lost, int) and self.lost >= LOST_TO_ROUTE_ALONE
+
+
+def run_chunk(router: Router, delivery: Delivery, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Route the chunk in a message's arguments. One that is not ours is logged and done with.
 
     Raises:
@@ -65,7 +87,11 @@ def run_chunk(router: Router, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
         return
     jobs, submitted = chunk
     try:
-        outcome = router.route(jobs, submitted)
+        if delivery.suspect:
+            logger.warning("%s routers were lost with a chunk; its jobs are routed one by one", delivery.lost)
+            outcome = router.route_one_by_one(jobs, submitted, delivery.name)
+        else:
+            outcome = router.route(jobs, submitted)
     except YardUnavailable as exc:
         logger.error("%d jobs go back to the queue: %s", len(jobs), exc)
         raise Reject(str(exc), requeue=True) from exc

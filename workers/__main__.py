@@ -13,10 +13,12 @@ from batchyard.names import model_queue
 from batchyard.settings import Settings, load_settings
 from workers.blobs import ImageLimits
 from workers.gpu import gpus_for
-from workers.pool import EnginePool, Yard
+from workers.outcome import Outcomes
+from workers.pool import EnginePool
 from workers.start import prepare, start_engine
-from workers.tasks import Outcomes, make_worker_app
-from workers.warmup import warm_up
+from workers.tasks import make_worker_app
+from workers.warmup import short_request, warm_up
+from workers.yard import Yard
 
 logger = logging.getLogger("workers")
 
@@ -69,6 +71,7 @@ def serve(arguments: argparse.Namespace, settings: Settings, catalogue: Catalogu
         result_expires=settings.result_expires,
         drain_seconds=arguments.drain_seconds,
         image_limits=ImageLimits(settings.max_image_bytes, settings.max_image_pixels),
+        test=short_request(0, entry, catalogue),
     )
     worker = app.Worker(
         hostname=hostname,

@@ -5,8 +5,9 @@ a time (`on_apply`); the job goes to the engine's child process as a frame; when
 Celery's own tracer runs the task's body with the outcome, so that result, acknowledgement, retry, events
 and time limits stay what they are in any Celery worker.
 
-When the engine dies, the jobs that were in it are run again one at a time: one under which it dies a
-second time, alone, is the culprit, and fails; the others never notice.
+Whom the engine is given next is `Turns`' decision, whether it may be given anything `Health`'s: after a death
+the jobs that were in it run again one at a time, and one under which it dies a second time, alone, ends as a
+dead letter; the others never notice.
 """
 
 import itertools
@@ -15,28 +16,25 @@ import os
 import select
 import time
 from collections import deque
-from dataclasses import dataclass
 from typing import Any
 
-import redis
 from celery.concurrency.base import BasePool
 from celery.exceptions import Reject, SoftTimeLimitExceeded, WorkerTerminate
 from celery.worker import state
 
-from batchyard import store
-from batchyard.catalogue import Catalogue
-from batchyard.errors import EngineLost, JobFailed, YardError, error_of
+from batchyard.errors import YardError
 from batchyard.names import RUN_TASK
-from batchyard.result import Result
-from batchyard.states import State
-from workers.blobs import ImageLimits, image_frame
+from workers.engine.errors import DECODE_FAILED
 from workers.engine.frames import FrameError
-from workers.engine_process import EngineProcess, Frame
-from workers.pool_job import Delivery, PoolJob, read_body
+from workers.engine_process import Frame
+from workers.health import Health, May
+from workers.outcome import Outcome, outcome_of, unspeakable
+from workers.pool_job import LOST_TO_RUN_ALONE, Delivery, PoolJob, read_body
 from workers.prefetch import Prefetch
-from workers.requests import engine_request, success
+from workers.requests import engine_request
 from workers.start import LOAD_SECONDS
-from workers.tasks import Outcome, Outcomes
+from workers.turns import Turns
+from workers.yard import Yard, died_alone, lost_alone
 
 logger = logging.getLogger(__name__)
 
@@ -45,21 +43,8 @@ WATCH_SECONDS = 15.0
 HANG_SECONDS = 120.0
 """An engine that has jobs and says nothing for this long hangs; it answers `stats` between two steps."""
 STORE_AGAIN_SECONDS = 2.0
-
-
-@dataclass(frozen=True)
-class Yard:
-    """What the pool needs of its worker; hung on the Celery app as `app.yard`."""
-
-    engine: EngineProcess
-    outcomes: Outcomes
-    catalogue: Catalogue
-    redis: redis.Redis
-    worker: str
-    gpu: str | None
-    result_expires: int
-    drain_seconds: float
-    image_limits: ImageLimits
+TEST = "test"
+"""The name of the test in the engine; those of jobs have a number."""
 
 
 class EnginePool(BasePool):
@@ -77,19 +62,19 @@ class EnginePool(BasePool):
         self._heard = time.monotonic()
         """When the engine last said anything."""
         self._watch_timer: Any = None
+        self._feed_timer: Any = None
         self._numbers = itertools.count()
         self._jobs: dict[str, PoolJob] = {}
         """Every job of this pool, by id."""
-        self._inside: dict[str, PoolJob] = {}
-        """Those that the engine has been given, by key."""
-        self._held: deque[PoolJob] = deque()
-        """Those that wait for the engine to come up."""
-        self._suspects: deque[PoolJob] = deque()
-        """Those that an engine died with, to be run alone."""
+        self._turns = Turns()
+        self._health = Health(2 * self.limit)
+        self._sound = True
+        """What the log was told of it."""
         self._unstored: deque[tuple[Delivery, Outcome]] = deque()
         """Those whose results the store has not taken yet, in the order in which they ended."""
         self._ended = False
         self._failed_starts = 0
+        self._restarts = 0
         self.prefetch = Prefetch(self.limit)
 
     # -- Celery's side ------------------------------------------------------------------------------
@@ -134,22 +119,11 @@ class EnginePool(BasePool):
             self._settle(delivery, Outcome(error=exc))
             return None
         unit = PoolJob(delivery, job, route, on_terminate=self._drop)
-        if not self._mark_started(unit):
+        if not self._yard.mark_started(unit):
             self._settle(delivery, Outcome())
             return None
         self._admit(unit, request, soft_timeout, timeout)
         return unit
-
-    def _mark_started(self, unit: PoolJob) -> bool:
-        """Whether the job is still wanted: one that is finished or cancelled is not run again."""
-        document = store.state_document(unit.job.id, State.STARTED, {"hostname": self._yard.worker})
-        started = (unit.job.id, unit.batch, State.STARTED, document)
-        try:
-            return store.run(self._yard.redis, store.finish([started], self._yard.result_expires)) == 1
-        except YardError:
-            # The answer will be stored once, by compare-and-set, whether or not we could ask before.
-            logger.warning("could not mark %s as started; running it", unit.job.id, exc_info=True)
-            return True
 
     def _admit(
         self, unit: PoolJob, request: dict[str, Any], soft_timeout: float | None, timeout: float | None
@@ -161,7 +135,7 @@ class EnginePool(BasePool):
             unit.timers.append(self._hub.call_later(soft_timeout, self._on_soft_timeout, unit, soft_timeout))
         if timeout:
             unit.timers.append(self._hub.call_later(timeout, self._on_hard_timeout, unit, timeout))
-        self._held.append(unit)
+        self._turns.arrive(unit)
         self._feed()
 
     def _on_soft_timeout(self, unit: PoolJob, seconds: float) -> None:
@@ -202,6 +176,8 @@ class EnginePool(BasePool):
             select.select([self._engine.fileno()], writers, [], max(0.0, min(left, soon)))
             self._engine.flush()
             self._on_readable()
+        for unit in self._jobs.values():
+            self._yard.ran_alone(unit)
         if left_over := len(self._jobs) + len(self._unstored):
             logger.warning("%d jobs not finished within the drain limit go back", left_over)
             self._engine.kill()  # they are to run elsewhere at once, not when it has noticed
@@ -214,30 +190,54 @@ class EnginePool(BasePool):
             self._engine.end()
 
     def _get_info(self) -> dict[str, Any]:
-        engine = {"pid": self._engine.pid, "gpu": self._yard.gpu, **self._engine.info}
+        engine = {"pid": self._engine.pid, "gpu": self._yard.gpu, "restarts": self._restarts}
+        engine |= self._engine.info
         stock: dict[str, Any] = super()._get_info()
         return stock | {"processes": [self._engine.pid], "engine": engine}
 
     # -- the engine's side --------------------------------------------------------------------------
 
     def _feed(self) -> None:
-        """Give the engine what it may have: everything, or a single suspect."""
+        """Give the engine what it may have: jobs, or the test of whether it is sound."""
+        self._show_health()
+        # while somebody is to run alone nothing comes in for who leaves, but for interactive jobs
+        self.prefetch.narrow(len(self._jobs) if self._turns.suspects else None)
         if not self._engine.ready:
             return
-        if self._suspects or any(unit.deaths for unit in self._inside.values()):
-            if not self._inside:
-                self._give(self._suspects.popleft())
-            return
-        while self._held:
-            self._give(self._held.popleft())
+        may = self._health.next(now := time.monotonic())
+        if may is May.JOBS:
+            for unit in self._turns.enter():
+                self._give(unit)
+        elif may is May.TEST:
+            self._send({"op": "submit", "request": self._yard.test | {"id": TEST}})
+        elif (left := self._health.left(now)) > 0:
+            self._feed_later(left)
+
+    def _feed_later(self, seconds: float) -> None:
+        if self._feed_timer is not None:
+            self._feed_timer.cancel()
+        self._feed_timer = self._hub.call_later(seconds, self._feed)
+
+    def _show_health(self) -> None:
+        """Take jobs only while the engine is sound; the log says so once."""
+        if self._sound is not self._health.good:
+            self._sound = self._health.good
+            if self._sound:
+                logger.warning("the engine answers again: jobs are taken")
+            else:
+                logger.error("the engine keeps dying or failing: no job is taken until it has passed a test")
+            self.prefetch.pause(not self._sound)
 
     def _give(self, unit: PoolJob) -> None:
-        self._inside[unit.key] = unit
+        if unit.lost >= LOST_TO_RUN_ALONE and not unit.deaths and not self._yard.may_run_alone(unit):
+            self._turns.leave(unit.key)
+            self._bury(unit, lost_alone(unit.lost))
+            return
         try:
             self._send({"op": "submit", "request": unit.request})
         except (FrameError, ValueError) as exc:
-            self._inside.pop(unit.key)
-            self._end(unit, Outcome(error=_unspeakable(exc)))
+            self._turns.leave(unit.key)
+            self._end(unit, Outcome(error=unspeakable(exc)))
 
     def _send(self, frame: Frame) -> None:
         self._engine.send(frame)
@@ -287,9 +287,7 @@ class EnginePool(BasePool):
         elif op == "load_failed":
             logger.error("the engine cannot load its model: %s", frame["error"]["message"])
         elif op in ("done", "failed"):
-            unit = self._inside.pop(frame["id"], None)
-            if unit is not None:  # else it was expelled, and its caller has been told
-                self._end(unit, self._outcome(unit, frame))
+            self._on_answer(frame)
         elif op == "need_image":
             self._supply(frame["sha256"])
         else:
@@ -298,36 +296,23 @@ class EnginePool(BasePool):
 
     def _supply(self, sha256: str) -> None:
         """Send the engine an image that jobs in it wait for; they wait while Redis is away."""
-        try:
-            frame = image_frame(self._yard.redis, sha256, self._yard.image_limits)
-        except YardError:
-            logger.warning("could not fetch the image %s…; trying again", sha256[:12], exc_info=True)
+        frame = self._yard.image(sha256)
+        if frame is None:
             self._hub.call_later(STORE_AGAIN_SECONDS, self._supply, sha256)
             return
         self._send(frame)
 
-    def _outcome(self, unit: PoolJob, frame: Frame) -> Outcome:
-        if frame["op"] == "failed":
-            error = frame["error"]
-            rest = {key: error.get(key) for key in ("field", "remedy", "retryable")}
-            return Outcome(
-                error=error_of(error["code"], error["message"], **rest), max_retries=unit.job.max_retries,
-                retry_after=error.get("retry_after") or 0.0, deadline=unit.job.deadline,
-            )  # fmt: skip
-        headers = unit.delivery.headers
-        try:
-            return Outcome(result=self._result(unit, frame, headers))
-        except (LookupError, TypeError, ValueError) as exc:
-            logger.exception("the engine's answer to %s cannot be read", unit.job.id)
-            return Outcome(error=_unspeakable(exc))
-
-    def _result(self, unit: PoolJob, frame: Frame, headers: dict[str, Any]) -> Result:
-        return success(
-            unit.job, unit.route, frame["completion"], worker=self._yard.worker, gpu=self._yard.gpu,
-            attempt=unit.attempt, submitted=headers.get("submitted") or unit.delivery.received,
-            routed=headers.get("routed") or unit.delivery.received, received=unit.delivery.received,
-            finished=time.time(),
-        )  # fmt: skip
+    def _on_answer(self, frame: Frame) -> None:
+        broken = frame["op"] == "failed" and frame["error"]["code"] == DECODE_FAILED
+        if frame["id"] == TEST:
+            culprit = self._health.tested(time.monotonic(), broken=broken)
+            if culprit is not None:
+                self._bury(culprit, died_alone(culprit.death), culprit.death)
+            return
+        unit = self._turns.leave(frame["id"])
+        if unit is not None:  # else it was expelled, and its caller has been told
+            self._health.answered(time.monotonic(), broken=broken)
+            self._end(unit, outcome_of(unit, frame, self._yard.worker, self._yard.gpu))
 
     def _on_death(self) -> None:
         was_ready = self._engine.ready
@@ -335,39 +320,50 @@ class EnginePool(BasePool):
             self._hub.remove(self._engine.fileno())
             self._hub.remove(self._engine.write_fd)
         how = self._engine.end()
-        inside, self._inside = list(self._inside.values()), {}
-        logger.error("the engine ended (%s) with %d jobs in it", how, len(inside))
-        for unit in inside:
-            unit.deaths += 1
-        culprit = inside[0] if len(inside) == 1 and inside[0].deaths > 1 else None
-        if culprit is None:
-            self._suspects.extend(inside)
+        logger.error("the engine ended (%s) with %d jobs in it", how, len(self._turns.inside))
+        accused = self._turns.died()
+        if accused is not None:
+            accused.death = how
+        cleared = self._health.died(time.monotonic(), accused)
+        if cleared is not None:  # the engine dies of the test, too
+            cleared.deaths -= 1
+            self._turns.arrive(cleared)
         self._failed_starts += 0 if was_ready else 1
         if self._failed_starts >= MAX_FAILED_STARTS:
             logger.critical("the engine did not come up %d times in a row; giving up", self._failed_starts)
             raise WorkerTerminate(1)
         self._engine.restart()
+        self._restarts += 1
         self._heard = time.monotonic()
         if self._hub is not None:
             self._hub.add_reader(self._engine.fileno(), self._on_readable)
-        if culprit is not None:  # not before there is an engine to feed again
-            self._end(culprit, Outcome(error=_poison(how)))
+        self._feed()
 
     # -- the end of a job ---------------------------------------------------------------------------
 
     def _expel(self, unit: PoolJob) -> None:
         """Take a job out of wherever it is, without an outcome."""
         self._forget(unit)
-        for line in (self._held, self._suspects):
-            if unit in line:
-                line.remove(unit)
-        if self._inside.pop(unit.key, None) is not None:
+        self._health.withdraw(unit)
+        if self._turns.withdraw(unit):
             self._send({"op": "cancel", "id": unit.key})
 
     def _forget(self, unit: PoolJob) -> None:
         self._jobs.pop(unit.job.id, None)
         for timer in unit.timers:
             timer.cancel()
+        self._yard.ran_alone(unit)
+
+    def _bury(self, unit: PoolJob, reason: str, death: str | None = None) -> None:
+        """End a job as a dead letter, then as any other that failed: Celery's tracer finds its result stored.
+        While Redis is away the job waits, unacknowledged."""
+        try:
+            outcome = self._yard.bury(unit, reason, death)
+        except YardError as exc:
+            logger.warning("the dead letter of %s is not stored yet: %s", unit.job.id, exc)
+            self._hub.call_later(STORE_AGAIN_SECONDS, self._bury, unit, reason, death)
+            return
+        self._end(unit, outcome)
 
     def _end(self, unit: PoolJob, outcome: Outcome) -> None:
         self._forget(unit)
@@ -411,19 +407,3 @@ class EnginePool(BasePool):
             return False
         delivery.callback((failed, value, time.time() - delivery.received))
         return True
-
-
-def _unspeakable(exc: Exception) -> JobFailed:
-    return JobFailed(
-        f"worker and engine cannot pass this job between them: {exc!r}"[:300],
-        code="engine_protocol",
-        remedy="shorten it; if it is short, this is a bug",
-    )
-
-
-def _poison(how: str) -> EngineLost:
-    return EngineLost(
-        f"the engine process ended with {how} while this job ran alone in it",
-        remedy="keep the job's input for a bug report; other jobs are not affected",
-        retryable=False,
-    )

@@ -8,9 +8,14 @@ from typing import Any
 from batchyard.errors import InvalidJob, shown
 from batchyard.job import Job, parse_job
 from batchyard.jsonvalue import printable
+from batchyard.names import INTERACTIVE_PRIORITIES
 from batchyard.route import Route
+from batchyard.wire import attempt
 
 Callback = Callable[..., Any]
+
+LOST_TO_RUN_ALONE = 2
+"""How often consumers must have vanished with a job before it is suspected of having killed them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +41,24 @@ class Delivery:
 
     @property
     def headers(self) -> dict[str, Any]:
-        """Headers of the message, ours among them (`batch`, `submitted`, `routed`)."""
+        """Headers of the message, ours among them (`batch`, `submitted`, `routed`, `lost`)."""
         return dict(self.args[2])
+
+    @property
+    def tag(self) -> str:
+        """Under which the message is kept until it is acknowledged."""
+        return str((self.headers.get("properties") or {}).get("delivery_tag") or "")
+
+    @property
+    def queue(self) -> str:
+        """The queue that the message came from."""
+        return str((self.headers.get("delivery_info") or {}).get("routing_key") or "")
+
+    @property
+    def lost(self) -> int:
+        """How many consumers have vanished with it."""
+        value = self.headers.get("lost")
+        return value if isinstance(value, int) and value > 0 else 0
 
 
 @dataclass(eq=False)
@@ -54,6 +75,10 @@ class PoolJob:
     """Its name in the engine: unlike the job's id, never used twice."""
     deaths: int = 0
     """How many engines ended with this job inside."""
+    death: str = ""
+    """How the last of them ended."""
+    noted: bool = False
+    """Whether Redis has been told that it runs alone."""
     timers: list[Any] = field(default_factory=list)
     twins: list[Delivery] = field(default_factory=list)
     """Further deliveries of the same message while the job runs; they are acknowledged with it."""
@@ -64,9 +89,24 @@ class PoolJob:
         return self.job.batch or ""
 
     @property
+    def lost(self) -> int:
+        """How many consumers have vanished with it."""
+        return self.delivery.lost
+
+    @property
     def attempt(self) -> int:
-        """1 for the first run."""
-        return int(self.delivery.headers.get("retries") or 0) + 1
+        """1 for the first delivery; each retry and each lost consumer is one more."""
+        return attempt(self.delivery.headers.get("retries"), self.lost)
+
+    @property
+    def suspect(self) -> bool:
+        """Whether it may have killed its engine or its worker: then it runs alone."""
+        return self.deaths > 0 or self.lost >= LOST_TO_RUN_ALONE
+
+    @property
+    def interactive(self) -> bool:
+        """Whether somebody waits for it."""
+        return self.job.priority in INTERACTIVE_PRIORITIES
 
     def terminate(self, _signal: Any = None) -> None:
         """Take the job out of the engine; whoever calls this has told the caller already."""

@@ -8,7 +8,6 @@ retry, callbacks, events) stays per job while the jobs themselves ran in shared 
 import logging
 import random
 import time
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from celery import Celery
@@ -18,46 +17,10 @@ from batchyard.app import make_app
 from batchyard.catalogue import LlamaEntry, ModelEntry
 from batchyard.errors import JobExpired, YardError
 from batchyard.names import RUN_TASK, model_queue
-from batchyard.result import Result
 from batchyard.settings import Settings
+from workers.outcome import Outcome, Outcomes
 from workers.prefetch import PrefetchStep
-
-RETRY_BASE_SECONDS = 0.5
-RETRY_CAP_SECONDS = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a job ended in the engine: a result or an error; neither if there is nothing left to do."""
-
-    result: Result | None = None
-    error: Exception | None = None
-    max_retries: int = 0
-    retry_after: float = 0.0
-    """Seconds before which a retry cannot succeed."""
-    deadline: float | None = None
-    """When a retry comes too late, in seconds since the epoch."""
-
-
-class Outcomes:
-    """Outcomes on their way from the pool to the task body, by job id."""
-
-    def __init__(self) -> None:
-        self._by_id: dict[str, Outcome] = {}
-
-    def put(self, job_id: str, outcome: Outcome) -> None:
-        """Leave an outcome for the body that the tracer is about to call."""
-        self._by_id[job_id] = outcome
-
-    def take(self, job_id: str) -> Outcome:
-        """The outcome left for this job."""
-        return self._by_id.pop(job_id)
-
-
-def retry_delay(retries: int, jitter: float) -> float:
-    """Seconds before attempt `retries` + 2: exponential from 0.5 to 60, scaled by `jitter` (0–1) to
-    between half and whole, so that jobs that failed together do not come back together."""
-    return float(min(RETRY_CAP_SECONDS, RETRY_BASE_SECONDS * 2**retries) * (0.5 + jitter / 2))
+from workers.retry import RetryBudget
 
 
 def interactive_extra(entry: ModelEntry) -> int:
@@ -82,12 +45,15 @@ def make_worker_app(settings: Settings, entry: ModelEntry, outcomes: Outcomes) -
     for name in ("celery.app.trace", "celery.worker.strategy"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
+    budget = RetryBudget(2 * entry.n_slots)
+
     def run(self: Any, **_kwargs: Any) -> dict[str, Any]:
         outcome = outcomes.take(self.request.id)
         if outcome.error is not None:
-            fail(self, outcome.error, outcome)
+            fail(self, outcome.error, outcome, budget)
         if outcome.result is None:
             raise Ignore
+        budget.earn()
         return outcome.result.model_dump(mode="json", exclude_defaults=True, exclude={"state"})
 
     app.steps["consumer"].add(PrefetchStep)
@@ -95,7 +61,7 @@ def make_worker_app(settings: Settings, entry: ModelEntry, outcomes: Outcomes) -
     return app
 
 
-def fail(task: Any, error: Exception, outcome: Outcome) -> NoReturn:
+def fail(task: Any, error: Exception, outcome: Outcome, budget: RetryBudget) -> NoReturn:
     """Raise what the task's body must for an error: a retry while one can help, else the error itself; a
     deadline that has passed, or will before the next attempt, is a revocation, as Celery makes it for a
     message whose `expires` has passed."""
@@ -104,7 +70,7 @@ def fail(task: Any, error: Exception, outcome: Outcome) -> NoReturn:
     retries = task.request.retries
     if not (isinstance(error, YardError) and error.retryable and retries < outcome.max_retries):
         raise error
-    delay = outcome.retry_after + retry_delay(retries, random.random())
+    delay = outcome.retry_after + budget.delay(retries, random.random())
     if outcome.deadline is not None and time.time() + delay >= outcome.deadline:
         expire(task)
     try:

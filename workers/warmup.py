@@ -8,6 +8,7 @@ import argparse
 import select
 import sys
 import time
+from typing import Any
 
 from batchyard.catalogue import Catalogue, LlamaEntry, ModelEntry, load_catalogue
 from batchyard.errors import EngineLost, JobFailed, YardError
@@ -35,17 +36,12 @@ def warm_up(engine: EngineProcess, entry: ModelEntry, catalogue: Catalogue, batc
     """
     if not isinstance(entry, LlamaEntry):
         return 0.0
-    output = EmbeddingOutput(type="embedding") if entry.embedding else None
-    tasks = entry.tasks or catalogue.task_names[:1]
     began = time.monotonic()
     waiting = set()
     for number in range(batch_size):
-        task = tasks[number % len(tasks)]
-        job = Job(
-            id=f"warmup-{number}", task=task, prompt=_TEXT, sampling=Sampling(max_tokens=8), output=output
-        )
-        engine.send({"op": "submit", "request": engine_request(job, task, catalogue, entry)})
-        waiting.add(job.id)
+        request = short_request(number, entry, catalogue)
+        engine.send({"op": "submit", "request": request})
+        waiting.add(request["id"])
     for_pool: list[Frame] = []
     limit = began + WARM_UP_SECONDS
     while waiting:
@@ -64,6 +60,18 @@ def warm_up(engine: EngineProcess, entry: ModelEntry, catalogue: Catalogue, batc
                 for_pool.append(frame)
     engine.keep(for_pool)  # the engine's capacity may be among them, which it tells once
     return time.monotonic() - began
+
+
+def short_request(number: int, entry: ModelEntry, catalogue: Catalogue) -> dict[str, Any]:
+    """A request of a few tokens for one of the model's tasks, in turn, as the engine takes it."""
+    tasks = entry.tasks or catalogue.task_names[:1]
+    task = tasks[number % len(tasks)]
+    embeds = isinstance(entry, LlamaEntry) and entry.embedding
+    job = Job(
+        id=f"warmup-{number}", task=task, prompt=_TEXT, sampling=Sampling(max_tokens=8),
+        output=EmbeddingOutput(type="embedding") if embeds else None,
+    )  # fmt: skip
+    return engine_request(job, task, catalogue, entry)
 
 
 def _finished(frame: Frame) -> str:

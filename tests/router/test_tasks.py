@@ -133,6 +133,9 @@ def test_a_broken_policy_stops_the_router_with_one_clear_line(redis_url, tmp_pat
     )
 
 
+DELIVERY = tasks.Delivery("tag")
+
+
 class Recorder:
     """Stands in for the router behind the task: notes what it is given, or is away."""
 
@@ -147,9 +150,17 @@ class Recorder:
         return Outcome(len(jobs), {}, {}, 0, 0.0)
 
 
+def test_a_chunk_with_which_routers_were_lost_is_handed_on_by_its_name():
+    recorder = Recorder()
+    recorder.route_one_by_one = lambda *given: recorder.given.append(given) or Outcome(1, {}, {}, 0, 0.0)
+    delivery = tasks.Delivery("tag-2", lost=tasks.LOST_TO_ROUTE_ALONE)
+    tasks.run_chunk(recorder, delivery, (), {"jobs": [{"id": "a"}], "submitted": 5})
+    assert recorder.given == [([{"id": "a"}], 5.0, "tag")]
+
+
 def test_a_chunk_is_handed_on():
     recorder = Recorder()
-    tasks.run_chunk(recorder, (), {"jobs": [{"id": "a"}], "submitted": 5})
+    tasks.run_chunk(recorder, DELIVERY, (), {"jobs": [{"id": "a"}], "submitted": 5})
     assert recorder.given == [([{"id": "a"}], 5.0)]
 
 
@@ -166,14 +177,14 @@ def test_a_chunk_is_handed_on():
 def test_what_is_no_chunk_is_dropped_with_a_line(args, kwargs, caplog):
     recorder = Recorder()
     with caplog.at_level(logging.ERROR):
-        tasks.run_chunk(recorder, args, kwargs)
+        tasks.run_chunk(recorder, DELIVERY, args, kwargs)
     assert recorder.given == []
     assert "no chunk of jobs was dropped" in caplog.text
 
 
 def test_with_redis_away_the_message_goes_back():
     with pytest.raises(Reject) as caught:
-        tasks.run_chunk(Recorder(away=True), (), {"jobs": [{"id": "a"}], "submitted": 5})
+        tasks.run_chunk(Recorder(away=True), DELIVERY, (), {"jobs": [{"id": "a"}], "submitted": 5})
     assert caught.value.requeue
 
 

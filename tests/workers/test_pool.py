@@ -11,14 +11,16 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from batchyard.catalogue import parse_catalogue
-from batchyard.errors import EngineLost, JobFailed
+from batchyard.errors import JobFailed, YardUnavailable
 from batchyard.job import Job
 from batchyard.names import RUN_TASK
 from batchyard.route import Route
 from workers import pool as pool_module
 from workers.blobs import ImageLimits
-from workers.pool import EnginePool, Yard
-from workers.tasks import Outcome, Outcomes
+from workers.outcome import Outcome, Outcomes
+from workers.pool import TEST, EnginePool
+from workers.pool_job import PoolJob
+from workers.yard import Yard
 
 CATALOGUE = {
     "model_list": [{"model_name": "m", "model_path": "m.gguf"}],
@@ -65,6 +67,28 @@ class Engine:
         return [name.split("#")[0] for name in ids if name not in ended]
 
 
+class Buried(Yard):
+    """A yard that notes who was buried, as long as its Redis is there."""
+
+    def mark_started(self, unit: PoolJob) -> bool:
+        return True
+
+    def bury(self, unit: PoolJob, reason: str, death: str | None) -> Outcome:
+        away = self.outcomes.buried.pop("Redis is away", None)  # type: ignore[attr-defined]
+        if away is not None:
+            raise YardUnavailable("gone")
+        self.outcomes.buried[unit.job.id] = (reason, death)  # type: ignore[attr-defined]
+        return Outcome(error=JobFailed(reason, code="poison"))
+
+
+class Noted(Outcomes):
+    """With a place for those who were buried."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.buried: dict[str, Any] = {}
+
+
 class Hub:
     def __init__(self) -> None:
         self.soon: list[Any] = []
@@ -102,10 +126,11 @@ class Bench:
         catalogue = parse_catalogue(CATALOGUE, "test")
         nowhere = redis.Redis(port=1, retry=Retry(NoBackoff(), 0))
         limits = ImageLimits(1_000_000, 1_000_000)
-        yard = Yard(self.engine, Outcomes(), catalogue, nowhere, "w", None, 60, 1.0, limits)  # type: ignore[arg-type]
+        outcomes = Noted()
+        self.buried = outcomes.buried
+        yard = Buried(self.engine, outcomes, catalogue, nowhere, "w", None, 60, 1.0, limits, {"prompt": "x"})  # type: ignore[arg-type]
         self.pool = EnginePool(limit=4, app=App(yard))
         self.outcomes: list[tuple[str, Outcome]] = []
-        monkeypatch.setattr(EnginePool, "_mark_started", lambda _pool, _unit: True)
         monkeypatch.setattr(
             EnginePool,
             "_settle",
@@ -130,10 +155,22 @@ class Bench:
         self.engine.ready, self.engine.answers = True, [{"op": "ready"}]
         self.pool._on_readable()
 
-    def answer(self, job_id: str) -> None:
+    def pass_test(self) -> None:
+        """The engine answers the test that it was given."""
+        assert self.engine.inside == [TEST]
+        self.engine.sent.clear()
+        self.engine.answers = [{"op": "done", "id": TEST, "completion": {}}]
+        self.pool._on_readable()
+
+    @property
+    def keys(self) -> list[str]:
+        """The engine's names of those inside."""
+        return [unit.key for unit in self.pool._turns.inside]
+
+    def answer(self, job_id: str, code: str = "prompt_too_long") -> None:
         """The engine fails a job, which ends it."""
-        key = next(key for key in self.pool._inside if key.startswith(f"{job_id}#"))
-        error = {"code": "prompt_too_long", "message": "x", "retryable": False}
+        key = next(key for key in self.keys if key.startswith(f"{job_id}#"))
+        error = {"code": code, "message": "x", "retryable": False}
         self.engine.answers = [{"op": "failed", "id": key, "error": error}]
         self.pool._on_readable()
 
@@ -151,13 +188,69 @@ def test_after_a_death_each_runs_alone_and_the_second_death_finds_the_culprit(be
     bench.deliver("new")
     assert bench.engine.inside == ["good"], "nobody joins a suspect"
     bench.answer("good")
-    assert bench.engine.inside == ["good", "bad"]
+    assert bench.engine.inside == ["good", "new"], "the held ones and the suspects take turns"
+    bench.answer("new")
+    assert bench.engine.inside == ["good", "new", "bad"]
     bench.deliver("newer")
-    assert bench.engine.inside == ["good", "bad"], "nor the last one"
     bench.die()
-    assert [job_id for job_id, _ in bench.outcomes] == ["good", "bad"]
-    assert isinstance(bench.outcomes[1][1].error, EngineLost)
-    assert bench.engine.inside == ["new", "newer"]
+    assert bench.buried == {}
+    bench.pass_test()
+    assert list(bench.buried) == ["bad"]
+    assert bench.buried["bad"][1] == "signal SIGSEGV"
+    assert [job_id for job_id, _ in bench.outcomes] == ["good", "new", "bad"]
+    assert bench.engine.inside == ["newer"]
+
+
+def test_an_engine_that_dies_of_the_test_too_clears_the_job_and_takes_no_more(bench: Bench) -> None:
+    bench.deliver("a")
+    bench.die()
+    bench.die()
+    assert bench.engine.inside == [TEST]
+    bench.die()
+    assert (bench.buried, bench.outcomes) == ({}, [])
+    assert bench.engine.inside == [], "it cools down"
+    assert bench.pool.prefetch._paused
+
+
+def test_an_engine_that_fails_every_pass_gets_a_rest_and_then_a_test(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(8):
+        bench.deliver(f"j{number}")
+        bench.answer(f"j{number}", "decode_failed")
+    bench.engine.sent.clear()
+    bench.deliver("waits")
+    assert bench.engine.inside == []
+    ((feed,),) = bench.pool._hub.later[-1:]
+    now = time.monotonic() + 6
+    monkeypatch.setattr(pool_module.time, "monotonic", lambda: now)
+    feed()
+    bench.pass_test()
+    assert bench.engine.inside == ["waits"]
+    assert not bench.pool.prefetch._paused
+
+
+def test_a_dead_letter_waits_for_redis(bench: Bench) -> None:
+    bench.buried["Redis is away"] = True
+    bench.deliver("a")
+    bench.die()
+    bench.die()
+    bench.pass_test()
+    assert bench.outcomes == []
+    ((again, *arguments),) = [call for call in bench.pool._hub.later if len(call) > 1]
+    again(*arguments)
+    assert [job_id for job_id, _ in bench.outcomes] == ["a"]
+
+
+def test_while_suspects_run_nothing_comes_in_for_who_leaves(bench: Bench) -> None:
+    for job_id in ("a", "b", "c"):
+        bench.deliver(job_id)
+    limits = []
+    bench.die()
+    for job_id in ("a", "b", "c"):
+        limits.append(bench.pool.num_processes)
+        bench.answer(job_id)
+    assert [*limits, bench.pool.num_processes] == [3, 2, 1, 4]
 
 
 def test_celery_is_asked_for_as_many_jobs_as_the_engine_wants(bench: Bench) -> None:
@@ -182,7 +275,7 @@ def test_what_came_together_with_ready_is_heard(bench: Bench) -> None:
 def test_the_time_that_the_engine_names_goes_with_its_error(bench: Bench) -> None:
     bench.deliver("a")
     error = {"code": "endpoint_unavailable", "message": "x", "retryable": True, "retry_after": 7.5}
-    bench.engine.answers = [{"op": "failed", "id": next(iter(bench.pool._inside)), "error": error}]
+    bench.engine.answers = [{"op": "failed", "id": bench.keys[0], "error": error}]
     bench.pool._on_readable()
     [(_, outcome)] = bench.outcomes
     assert (outcome.retry_after, outcome.max_retries) == (7.5, 3)
@@ -224,7 +317,7 @@ def test_a_job_that_cannot_be_put_into_a_frame_fails_alone(bench: Bench) -> None
 
 def test_an_answer_that_cannot_be_read_fails_that_job(bench: Bench) -> None:
     bench.deliver("a")
-    bench.engine.answers = [{"op": "done", "id": next(iter(bench.pool._inside)), "completion": {"text": "x"}}]
+    bench.engine.answers = [{"op": "done", "id": bench.keys[0], "completion": {"text": "x"}}]
     bench.pool._on_readable()
     assert [(job_id, type(outcome.error)) for job_id, outcome in bench.outcomes] == [("a", JobFailed)]
     assert bench.pool._jobs == {}
@@ -235,7 +328,7 @@ def test_trouble_with_one_answer_does_not_cost_the_next(
 ) -> None:
     for job_id in ("a", "b"):
         bench.deliver(job_id)
-    keys = list(bench.pool._inside)
+    keys = bench.keys
     error = {"code": "x", "message": "x", "retryable": False}
     bench.engine.answers = [{"op": "failed", "id": key, "error": error} for key in keys]
     settle = EnginePool._settle

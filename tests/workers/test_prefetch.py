@@ -8,13 +8,26 @@ from workers.prefetch import Prefetch
 
 
 class Consumer:
-    """Records how its prefetch count is changed."""
+    """Records how its prefetch count is changed, and what it consumes; it is its own app, too."""
 
-    def __init__(self) -> None:
+    def __init__(self, *queues: str) -> None:
         self.changes: list[int] = []
+        self.consume_from = dict.fromkeys(queues)
+
+    @property
+    def app(self) -> "Consumer":
+        return self
+
+    amqp = queues = app
 
     def _update_prefetch_count(self, change: int) -> None:
         self.changes.append(change)
+
+    def cancel_task_queue(self, queue: str) -> None:
+        del self.consume_from[queue]
+
+    def add_task_queue(self, queue: str) -> None:
+        self.consume_from[queue] = None
 
 
 @pytest.fixture
@@ -48,3 +61,36 @@ def test_what_changes_without_a_connection_is_told_with_the_next(prefetch: Prefe
     prefetch.resize(4)
     prefetch.follow(second)
     assert (first.changes, second.changes) == ([], [-4])
+
+
+def test_the_pool_may_want_fewer_than_the_engine(prefetch: Prefetch) -> None:
+    consumer = Consumer()
+    prefetch.follow(consumer)
+    prefetch.narrow(3)
+    prefetch.resize(5)
+    prefetch.narrow(2)
+    prefetch.narrow(None)
+    assert consumer.changes == [-5, -1, 3]
+    assert prefetch.limit == 5
+
+
+def test_a_pause_leaves_the_queues_and_the_end_of_it_comes_back(prefetch: Prefetch) -> None:
+    consumer = Consumer("model.m")
+    prefetch.follow(consumer)
+    prefetch.pause(True)
+    prefetch.pause(True)
+    assert list(consumer.consume_from) == []
+    prefetch.pause(False)
+    assert list(consumer.consume_from) == ["model.m"]
+    assert consumer.changes == []
+
+
+def test_a_pause_outlasts_a_lost_connection(prefetch: Prefetch) -> None:
+    consumer = Consumer("model.m")
+    prefetch.follow(consumer)
+    prefetch.pause(True)
+    prefetch.follow(None)
+    prefetch.pause(False)
+    assert list(consumer.consume_from) == []
+    prefetch.follow(consumer)
+    assert list(consumer.consume_from) == ["model.m"]

@@ -74,6 +74,7 @@ def test_attempts_end_and_the_error_is_the_engines(
     flaky: subprocess.Popen[bytes], publish: Publish, client: Client
 ) -> None:
     [job_id] = publish(Job(id="flaky-always", prompt=REPORT, max_retries=2))
-    error = client.result(job_id, timeout=60).error
-    assert error is not None
-    assert (error.code, error.message) == ("decode_failed", "the test says so")
+    result = client.result(job_id, timeout=60)
+    assert result.error is not None
+    assert (result.error.code, result.error.message) == ("decode_failed", "the test says so")
+    assert result.attempt == 3

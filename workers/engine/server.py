@@ -7,11 +7,13 @@ One thread does everything: it reads what has arrived without waiting while ther
 from __future__ import annotations
 
 import base64
+import os
 import select
 import socket
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
+from workers.engine.abort_on import AbortOn
 from workers.engine.embedder import Embedder
 from workers.engine.embedding_loader import load_embedder
 from workers.engine.engine import Engine
@@ -155,13 +157,16 @@ def _no_load(message: dict[str, Any]) -> EngineModel:
 
 def _loop(peer: Connection, engine: Loop, messages: list[dict[str, Any]]) -> int:
     """Serve until the peer is done; `messages` came together with the first frame."""
+    hook = AbortOn.from_environment(os.environ)
     while not peer.closed:
         for message in messages:
             if message.get("op") == "shutdown":
                 return EXIT_OK
+            hook.see(message)
             _handle(peer, engine, message)
         if engine.rest() == 0.0:
             engine.step()
+            hook.step_done()
         for event in engine.events():
             _send_event(peer, event)
         try:

@@ -14,9 +14,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from batchyard.entry import OpenaiEntry
+from workers.breaker import Breaker, Permit, State
 from workers.engine.errors import EngineError
 from workers.remote.backoff import pause, worth_waiting
-from workers.remote.breaker import Breaker, Permit, State
 from workers.remote.compose import Question
 from workers.remote.endpoint import Endpoint
 from workers.remote.errors import ENDPOINT_UNAVAILABLE, EndpointError

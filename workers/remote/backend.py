@@ -11,13 +11,13 @@ import time
 from typing import Any, Final
 
 from batchyard.entry import OpenaiEntry
+from workers.breaker import State
 from workers.engine.completion import Completion, Confidence, Provenance, Timings, TokenLogprob
 from workers.engine.document import read_document
 from workers.engine.errors import CHOICES_INVALID, EngineError
 from workers.engine.request import ChoicesOutput, EngineRequest, SchemaOutput
 from workers.port.images import ImageSource
 from workers.remote.asker import Asker
-from workers.remote.breaker import State
 from workers.remote.certainty import confidence_of
 from workers.remote.compose import Question, compose
 from workers.remote.labels import chances_of, label_logprobs, label_of

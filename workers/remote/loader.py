@@ -12,11 +12,11 @@ from typing import Any, Final
 import openai
 
 from batchyard.entry import OpenaiEntry
+from workers.breaker import Breaker
 from workers.engine.errors import EngineError
 from workers.port.settings import read_entry, wrong_setting
 from workers.remote.asker import Asker, Chances
 from workers.remote.backend import RemoteBackend
-from workers.remote.breaker import Breaker
 from workers.remote.endpoint import Endpoint, read_secret
 from workers.remote.errors import ENDPOINT_REFUSED, EndpointError
 from workers.remote.faults import Fault

@@ -1,4 +1,4 @@
-from workers.remote.breaker import LONGEST_SECONDS, Breaker, Permit, State
+from workers.breaker import LONGEST_SECONDS, Breaker, Permit, State
 
 
 def entered(breaker: Breaker, now: float) -> Permit:

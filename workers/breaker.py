@@ -1,4 +1,5 @@
-"""A circuit breaker: whether an endpoint may be asked. Pure: the clock (seconds, any origin) is passed in.
+"""A circuit breaker: whether an engine or an endpoint may be asked. Pure: the clock (seconds, any origin) is
+passed in.
 
              allowed_fails failures in a row             cooldown passed
     CLOSED ────────────────────────────────────► OPEN ────────────────────► HALF OPEN
@@ -6,7 +7,7 @@
        │                   failure: twice as long │ └───────────────────────────┤
        └────────────────────────────────────────────────────────────────────────┘ success
 
-It knows no endpoint and no reason.
+It knows nobody that is asked, and no reason.
 """
 
 from __future__ import annotations
@@ -34,11 +35,13 @@ class Permit:
 
 
 class Breaker:
-    """One endpoint's breaker. Every permit is given back by one of `succeed`, `fail` and `abandon`."""
+    """The breaker of whoever is asked. Every permit is given back by one of `succeed`, `fail` and `abandon`.
+    Times are seconds: the first cool-down, and the longest that failed probes make of it."""
 
-    def __init__(self, allowed_fails: int, cooldown: float) -> None:
+    def __init__(self, allowed_fails: int, cooldown: float, longest: float = LONGEST_SECONDS) -> None:
         self._allowed = allowed_fails
         self._first = cooldown
+        self._longest = longest
         self._cooldown = cooldown
         self._fails = 0
         self._until = 0.0
@@ -61,7 +64,7 @@ class Breaker:
         return max(0.0, self._until - now) if self.state is State.OPEN else 0.0
 
     def succeed(self, permit: Permit) -> None:
-        """The endpoint answered."""
+        """There was an answer."""
         if permit.era != self._era:
             return
         self._fails = 0
@@ -70,12 +73,12 @@ class Breaker:
             self._move(State.CLOSED)
 
     def fail(self, permit: Permit, now: float) -> None:
-        """The endpoint did not answer, or nonsense."""
+        """There was none, or nonsense."""
         if permit.era != self._era:
             return
         self._fails += 1
         if self.state is State.HALF_OPEN:
-            self._cooldown = min(LONGEST_SECONDS, 2 * self._cooldown)
+            self._cooldown = min(self._longest, 2 * self._cooldown)
             self.open(now)
         elif self._fails >= self._allowed:
             self.open(now)
