@@ -97,11 +97,6 @@ def bell_key(queue: str) -> str:
     return f"batchyard:bell:{queue}"
 
 
-def unprocessable_key(queue: str) -> str:
-    """The list of what was found on `queue` and is no Celery message."""
-    return f"batchyard:unprocessable:{queue}"
-
-
 def result_key(job_id: str) -> str:
     """Where the state and the result of a job are kept (a Celery task-meta document)."""
     return RESULT_KEY_PREFIX + job_id

@@ -32,8 +32,9 @@ from kombu.transport import virtual
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
 
+from batchyard.dead import raw_burial
 from batchyard.leases import LeaseKeeper
-from batchyard.names import INTERACTIVE_PRIORITIES, RESULT_KEY_PREFIX, bell_key, unprocessable_key
+from batchyard.names import INTERACTIVE_PRIORITIES, RESULT_KEY_PREFIX, bell_key
 from batchyard.scripts import POP, RENEW, RESTORE
 
 logger = logging.getLogger(__name__)
@@ -41,7 +42,6 @@ logger = logging.getLogger(__name__)
 IDLE_SECONDS = 0.25
 PEEK_SECONDS = 0.02
 RESTORED_AT_ONCE = 100
-UNPROCESSABLE_KEPT = 1000
 
 _TAG = re.compile(rb'"delivery_tag": ?"([^"]+)"')
 """The same pattern as in POP."""
@@ -304,10 +304,9 @@ class Transport(stock.Transport):
 
 
 def set_aside(client: Any, queue: str, message: bytes, qos: QoS, tag: str | None) -> None:
-    """Keep a message under `batchyard:unprocessable:<queue>` (the last thousand), off the unacknowledged."""
+    """Keep a message as a dead letter, off the unacknowledged."""
     with client.pipeline() as pipe:
-        pipe.rpush(unprocessable_key(queue), message)
-        pipe.ltrim(unprocessable_key(queue), -UNPROCESSABLE_KEPT, -1)
+        pipe.execute_command(*raw_burial(queue, message, "no message that Celery can handle"))
         if tag is not None:  # it was recorded as a message when it was popped
             pipe.zrem(qos.unacked_index_key, tag).hdel(qos.unacked_key, tag)
         pipe.execute()

@@ -31,3 +31,11 @@ def chunk_jobs(message: Any) -> list[Any]:
     """The bodies of the jobs in a message of the route queue."""
     jobs: list[Any] = json.loads(message["body"])[1]["jobs"]
     return jobs
+
+
+def dead_messages(raw: redis.Redis, queue: str) -> list[str]:
+    """The dead letters of a queue that are no messages of ours, in the order in which they were found."""
+    ids = raw.zrange(names.DEAD_INDEX_KEY, 0, -1)
+    letters = [json.loads(raw.hget(names.DEAD_KEY, one) or "{}") for one in ids]
+    found = [one for one in letters if one["queue"] == queue and one["kind"] == "unprocessable"]
+    return [one["message"] for one in sorted(found, key=lambda one: one["when"])]

@@ -11,12 +11,13 @@ import redis
 from kombu import Connection, Consumer, Queue
 
 from batchyard.app import UNACKED, make_app
-from batchyard.names import bell_key, priority_queue, result_key, unprocessable_key
+from batchyard.names import bell_key, priority_queue, result_key
 from batchyard.scripts import RENEW
 from batchyard.settings import Settings
 from batchyard.transport import read_envelope
 from batchyard.wire import task_message
 from tests.batchyard.consumers import take
+from tests.waiting import dead_messages
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ def test_what_is_no_message_is_set_aside_and_the_next_one_delivered(
         raw.lpush("q", text)
     [taken] = take(connection, 1)
     assert taken.headers["id"] == "id-1"
-    assert raw.lrange(unprocessable_key("q"), 0, -1) == rubbish
+    assert dead_messages(raw, "q") == rubbish
     taken.ack()
     assert raw.hlen(UNACKED) == 0
 
@@ -143,7 +144,7 @@ def test_a_message_that_celery_would_stumble_over_is_set_aside(
     raw.lpush("q", message(1))
     [taken] = take(connection, 1)
     taken.ack()
-    assert raw.lrange(unprocessable_key("q"), 0, -1) == [poison]
+    assert dead_messages(raw, "q") == [poison]
     assert raw.hlen(UNACKED) == 0
 
 
@@ -157,7 +158,7 @@ def test_a_record_that_cannot_be_read_does_not_stop_the_others_from_coming_back(
     held.channel.qos.restore_visible()
     assert raw.llen("q") == 1
     assert raw.hlen(UNACKED) == 0
-    assert raw.llen(unprocessable_key("unacked")) == 1
+    assert len(dead_messages(raw, "unacked")) == 1
 
 
 def test_a_message_whose_lease_ended_is_delivered_again_and_marked(

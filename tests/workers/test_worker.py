@@ -20,6 +20,7 @@ from batchyard.job import Job
 from batchyard.settings import Settings
 from batchyard.states import State
 from batchyard.wire import task_message
+from tests.waiting import dead_messages
 from tests.workers.conftest import ROOT, Publish, start_worker, stop
 
 REPORT = "Board A17: solder bridge found at U12 between pin 3 and pin 4."
@@ -195,7 +196,7 @@ def test_what_is_not_ours_on_the_queue_harms_nothing(
         half = client.result("half", timeout=60)
         assert half.error is not None
         assert half.error.code == "unprocessable_message"
-        assert raw.llen(names.unprocessable_key(queue)) == 2
+        assert len(dead_messages(raw, queue)) == 2
     assert worker.poll() is None
 
 

@@ -7,6 +7,7 @@ from batchyard import names
 from batchyard.client import Client
 from batchyard.errors import InvalidJob, JobFailed, YardError, YardUnavailable
 from batchyard.settings import Settings
+from tests.waiting import dead_messages
 from tests.yard.conftest import RunningYard
 
 pytestmark = pytest.mark.yard
@@ -113,4 +114,4 @@ def test_what_is_not_ours_on_the_queues(client: Client, yard: RunningYard) -> No
         for queue in (names.ROUTE_QUEUE, names.model_queue("defect_detect")):
             raw.lpush(queue, b"\x80\x04 a pickle, say")
             client.result(client.submit(GOOD), timeout=60).value()
-            assert raw.lrange(names.unprocessable_key(queue), 0, -1) == [b"\x80\x04 a pickle, say"]
+            assert dead_messages(raw, queue) == ["\\x80\x04 a pickle, say"]
