@@ -1,0 +1,85 @@
+"""The yard's own router and worker, with the guarantees taken out of them, and an engine of no cost.
+
+    python -m benchmarks.altered DESIGN router worker | workers --model NAME …
+
+DESIGN is `guaranteed` (nothing is taken out), `stock_late` or `stock_early`: kombu's Redis transport and
+Celery's result backend as they are, late or early acknowledgement, no lease, no state before the result, no
+compare-and-set, no batch counters or streams, no flows, no janitor. What does the work stays the same: router,
+Celery, pool, engine. Entries of the engine `openai` get the engine of no cost in every design.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from celery import Celery, bootsteps
+from celery.backends.redis import RedisBackend
+
+import router.tasks
+import workers.tasks
+from batchyard import names, store
+from batchyard.app import make_app
+from batchyard.settings import Settings
+from batchyard.store import Op, Publication
+from router.cli import main as router_main
+from workers import start
+from workers.__main__ import main as workers_main
+from workers.pool import EnginePool
+
+GUARANTEED, STOCK_LATE, STOCK_EARLY = "guaranteed", "stock_late", "stock_early"
+DESIGNS = (GUARANTEED, STOCK_LATE, STOCK_EARLY)
+
+
+class StockBackend(RedisBackend):
+    """Celery's own backend; a write that Redis refuses is Celery's affair."""
+
+    @contextmanager
+    def reject_if_not_stored(self) -> Iterator[None]:
+        """What the pool asks of its backend."""
+        yield
+
+
+def stock_app(
+    late: bool, settings: Settings, name: str = "batchyard", *, interactive_extra: int = 0, **conf: Any
+) -> Celery:
+    """The role's app on kombu's own transport and Celery's own backend."""
+    stock = {
+        "broker_transport": "redis",
+        "broker_transport_options": {
+            "priority_steps": list(names.PRIORITY_STEPS),
+            "sep": names.PRIORITY_SEPARATOR,
+            "queue_order_strategy": "round_robin",
+        },
+        "result_backend": f"benchmarks.altered:StockBackend+{settings.url}",
+        "task_acks_late": late,
+    }
+    return make_app(settings, name, **conf | stock)
+
+
+def stock_publish(publications: Sequence[Publication], ttl: int) -> Op[int]:
+    """Push the messages of routed jobs."""
+    yield [("LPUSH", names.priority_queue(one.queue, one.priority), one.message) for one in publications]
+    return len(publications)
+
+
+def take_guarantees_out(late: bool) -> None:
+    """Exchange the parts that guarantee anything, in this process."""
+    router.tasks.make_app = workers.tasks.make_app = partial(stock_app, late)  # type: ignore[assignment]
+    router.tasks.janitor_step = lambda settings: bootsteps.StartStopStep
+    store.publish = stock_publish
+    EnginePool._mark_started = lambda pool, unit: True  # type: ignore[method-assign]
+
+
+def main() -> int:
+    """Run the role until it is told to stop."""
+    design, role, *rest = sys.argv[1:]
+    start.PROGRAMS["openai"] = "benchmarks.no_cost_engine"
+    if design != GUARANTEED:
+        take_guarantees_out(late=design == STOCK_LATE)
+    return workers_main(rest) if role == "workers" else router_main(rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
