@@ -82,7 +82,7 @@ return 1
 SETTLE = """
 -- waiting key, unacked key, how the record of a message of the router's queue ends, n, n keys of that
 -- queue, then for each model its name, 1 if its counter is to be put right, n keys of its queue
--- Returns the models that nothing stands behind: no message in their queue, in the router's, nor with a router.
+-- Returns the models that nothing stands behind: no message in their queue, in the router's, nor with one.
 local n, quiet, checked, busy = tonumber(ARGV[4]), {}, false, false
 local function there(first) return redis.call('EXISTS', unpack(ARGV, first, first + n - 1)) > 0 end
 local function router_is_busy()

@@ -4,8 +4,8 @@
 
 DESIGN is `guaranteed` (nothing is taken out), `stock_late` or `stock_early`: kombu's Redis transport and
 Celery's result backend as they are, late or early acknowledgement, no lease, no state before the result, no
-compare-and-set, no batch counters or streams, no flows, no janitor. What does the work stays the same: router,
-Celery, pool, engine. Entries of the engine `openai` get the engine of no cost in every design.
+compare-and-set, no batch counters or streams, no flows, no janitor. What does the work stays: router, Celery,
+pool, engine. Entries of the engine `openai` get the engine of no cost in every design.
 """
 
 import sys
@@ -66,10 +66,16 @@ def stock_publish(publications: Sequence[Publication], ttl: int) -> Op[int]:
 
 def take_guarantees_out(late: bool) -> None:
     """Exchange the parts that guarantee anything, in this process."""
-    router.tasks.make_app = workers.tasks.make_app = partial(stock_app, late)  # type: ignore[assignment]
-    router.tasks.janitor_step = lambda settings: bootsteps.StartStopStep
-    store.publish = stock_publish
-    EnginePool._mark_started = lambda pool, unit: True  # type: ignore[method-assign]
+
+    def exchange(owner: Any, name: str, part: object) -> None:
+        getattr(owner, name)  # a part that is not there under this name would go on guaranteeing
+        setattr(owner, name, part)
+
+    for tasks in (router.tasks, workers.tasks):
+        exchange(tasks, "make_app", partial(stock_app, late))
+    exchange(router.tasks, "janitor_step", lambda settings: bootsteps.StartStopStep)
+    exchange(store, "publish", stock_publish)
+    exchange(EnginePool, "_mark_started", lambda pool, unit: True)
 
 
 def main() -> int:

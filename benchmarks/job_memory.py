@@ -56,7 +56,7 @@ def used_memory(raw: redis.Redis) -> int:
     return int(memory["used_memory"]) - int(memory.get("mem_not_counted_for_evict", 0))
 
 
-def jobs(count: int) -> list[dict[str, Any]]:
+def pile(count: int) -> list[dict[str, Any]]:
     """The jobs, with ids as long as those that a client makes."""
     texts = [report.text for report in labelled_reports(TEXTS)]
     return [
@@ -67,7 +67,7 @@ def jobs(count: int) -> list[dict[str, Any]]:
 
 def sample_result(bench: Bench) -> Any:
     """The result in the document of a job that a real worker did."""
-    (job,) = jobs(1)
+    (job,) = pile(1)
     with our_yard(bench, MODEL, 1) as client, redis.Redis.from_url(bench.url) as raw:
         client.submit(job)
         client.result(job["id"], timeout=60).value()
@@ -93,7 +93,7 @@ def measure(bench: Bench, count: int, result: Any) -> Cost:
         raw.flushall()
         client.batch(BATCH)  # its connection is there before
         empty = used_memory(raw)
-        client.submit_many(jobs(count), batch=BATCH)
+        client.submit_many(pile(count), batch=BATCH)
         submitted = used_memory(raw)
         with consumer(app, names.ROUTE_QUEUE, ["router", "worker"], environment, bench.folder / "router.log"):
             _until_empty(raw, names.ROUTE_QUEUE)
@@ -103,11 +103,17 @@ def measure(bench: Bench, count: int, result: Any) -> Cost:
         with consumer(app, queue, worker, environment, bench.folder / "worker.log"):
             _until_empty(raw, queue)
         finished = used_memory(raw)
-        some = [job["id"] for job in jobs(min(count, KEYS_LOOKED_AT))]
+        some = [str(job["id"]) for job in pile(min(count, KEYS_LOOKED_AT))]
         document = [raw.memory_usage(names.result_key(job_id)) or 0 for job_id in some]
         claim = [raw.memory_usage(names.claim_key(job_id)) or 0 for job_id in some]
-    per_job = [(used - empty) / count for used in (submitted, routed, finished)]
-    return Cost(count, *per_job, sum(document) / len(some), sum(claim) / len(some))
+    return Cost(
+        jobs=count,
+        submitted=(submitted - empty) / count,
+        routed=(routed - empty) / count,
+        finished=(finished - empty) / count,
+        document=sum(document) / len(some),
+        claim=sum(claim) / len(some),
+    )
 
 
 def finish_all(raw: redis.Redis, client: Client, result: Any, ttl: int) -> None:

@@ -1,4 +1,4 @@
-"""A yard with two models: the starter, and one whose engine costs nothing, where the queue is all there is."""
+"""A yard with two models: the starter, and one whose engine costs nothing, to see the queue alone."""
 
 from pathlib import Path
 from typing import Any

@@ -119,6 +119,17 @@ def test_with_redis_away_it_waits_with_one_line(tmp_path, caplog):
             again.wait(PATIENCE)
 
 
+def test_a_round_that_fails_does_not_end_it(settings, connection, caplog):
+    janitor = Janitor(settings)
+    connection.hset(names.DONE_KEY, "m", "many")
+    janitor._attempt()
+    assert "a round of the janitor failed" in caplog.text
+    connection.delete(names.DONE_KEY)
+    connection.zadd(names.DEADLINES_KEY, {"j": 1})
+    janitor._attempt()
+    assert not connection.exists(names.DEADLINES_KEY)
+
+
 def test_it_lives_in_the_routers_process_and_leaves_with_it(settings, connection, tmp_path):
     log = tmp_path / "router.log"
     with log.open("wb") as out:

@@ -40,13 +40,13 @@ def until(true: Callable[[], object], what: str) -> None:
 
 def job(number: int, **fields: object) -> dict[str, object]:
     report = f"Board {number}: solder bridge at U12, pin 3 to pin 4."
-    return {"id": f"j{number}", "prompt": report, "task": MODEL, "metadata": {"ballast": BALLAST}} | fields
+    return {"id": f"{number}", "prompt": report, "task": MODEL, "metadata": {"ballast": BALLAST}} | fields
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> Iterator[Settings]:
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """A yard on a Redis of its own, for its memory is to be taken away."""
-    server = start_redis(tmp_path, append_only=True, password=None)
+    server = start_redis(tmp_path_factory.mktemp("full"), append_only=True, password=None)
     configs = ROOT / "configs"
     yield Settings(
         redis_url=server.url,
@@ -57,13 +57,19 @@ def settings(tmp_path: Path) -> Iterator[Settings]:
     server.stop()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def raw(settings: Settings) -> Iterator[redis.Redis]:
     with redis.Redis.from_url(settings.url) as raw:
         yield raw
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
+def _room_again(raw: redis.Redis) -> Iterator[None]:
+    yield
+    raw.config_set("maxmemory", 0)
+
+
+@pytest.fixture(scope="module")
 def router(settings: Settings, raw: redis.Redis) -> Iterator[psutil.Process]:
     """A router that is up, with its janitor."""
     environ = os.environ | {"BATCHYARD_REDIS_URL": settings.url, "OMP_NUM_THREADS": "1"}
@@ -102,7 +108,7 @@ def fill(client: Client) -> list[str]:
     while not refused(client, accepted):
         accepted += 1
         assert accepted < 2 * ROOM / len(BALLAST), "Redis takes everything"
-    return [f"j{number}" for number in range(accepted)]
+    return [str(number) for number in range(accepted)]
 
 
 def test_what_was_accepted_before_the_refusal_is_finished_and_then_new_work_is_taken(
@@ -119,7 +125,7 @@ def test_what_was_accepted_before_the_refusal_is_finished_and_then_new_work_is_t
             for job_id in accepted[len(accepted) // 2 :]:
                 raw.delete(names.result_key(job_id))
             until(lambda: not refused(client, 100_000), "new work to be accepted")
-            assert client.result("j100000", timeout=PATIENCE).ok
+            assert client.result("100000", timeout=PATIENCE).ok
 
 
 def test_without_a_free_byte_everything_that_is_under_way_goes_on(
@@ -128,23 +134,21 @@ def test_without_a_free_byte_everything_that_is_under_way_goes_on(
     with Client(settings) as client, worker(settings) as process:
         (engine,) = process.children()
         engine.suspend()
-        routed = [client.submit(job(number)) for number in range(12)]
+        routed = [client.submit(job(number)) for number in range(200_000, 200_012)]
         nobody = {"model": "chat", "deadline": time.time() + 3.0}
-        overdue = client.submit(job(1000, **nobody))
+        overdue = client.submit(job(201_000, **nobody))
         until(lambda: set(client.statuses(routed)) <= {State.ROUTED, State.STARTED}, "the router")
         router.suspend()
-        unrouted = [client.submit(job(number)) for number in range(100, 112)]
+        unrouted = [client.submit(job(number)) for number in range(200_100, 200_112)]
         raw.config_set("maxmemory", 1)
-        try:
-            assert refused(client, 2000)
-            engine.resume()
-            router.resume()
-            for job_id in [*routed, *unrouted]:
-                assert client.result(job_id, timeout=PATIENCE).ok, job_id
-            error = client.result(overdue, timeout=PATIENCE).error
-            assert error is not None and error.code == "deadline_exceeded"
-            assert refused(client, 2000)
-        finally:
-            raw.config_set("maxmemory", 0)
-        until(lambda: not refused(client, 2000), "new work to be accepted")
-        assert client.result("j2000", timeout=PATIENCE).ok
+        assert refused(client, 202_000)
+        engine.resume()
+        router.resume()
+        for job_id in [*routed, *unrouted]:
+            assert client.result(job_id, timeout=PATIENCE).ok, job_id
+        error = client.result(overdue, timeout=PATIENCE).error
+        assert error is not None and error.code == "deadline_exceeded"
+        assert refused(client, 202_000)
+        raw.config_set("maxmemory", 0)
+        until(lambda: not refused(client, 202_000), "new work to be accepted")
+        assert client.result("202000", timeout=PATIENCE).ok
