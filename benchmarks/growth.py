@@ -8,7 +8,8 @@ come. The traffic (`steady.py`) is sampled every ten seconds (`footprint.py`): R
 stands in them, its memory, its connections; of each process the resident memory, threads and descriptors. The
 first half is warm-up; a line is put through the second (`trend.py`). Exit status 1 if anything grows by more
 than noise (5 % an hour of what there is, or the least that is named for its kind), if a job ended as none of
-its kind may, or not at all.
+its kind may, or not at all. A machine that does not keep up with the rate shows as growth, and as jobs that
+have not ended: give it half of what it can do.
 """
 
 import argparse
@@ -58,11 +59,12 @@ def observe(bench: Bench, options: argparse.Namespace) -> tuple[Samples, Tally]:
         raw = stack.enter_context(redis.Redis.from_url(bench.url))
         app = stack.enter_context(make_app(settings))
         processes["redis"] = int(raw.info("server")["process_id"])
-        roles = {"router": (ROUTE_QUEUE, ["benchmarks.altered", "guaranteed", "router", "worker"])}
-        for model in (STARTER, NO_COST):
+        roles = {"router": (ROUTE_QUEUE, ["router", "worker"])}
+        programs = {STARTER: ["workers"], NO_COST: ["benchmarks.altered", "guaranteed", "workers"]}
+        for model, program in programs.items():
             command = [
-                "benchmarks.altered", "guaranteed", "workers", "--model", model, "--gpu", "none",
-                "--threads", str(bench.threads), "--log-level", "WARNING",
+                *program, "--model", model, "--gpu", "none", "--threads", str(bench.threads),
+                "--log-level", "WARNING",
             ]  # fmt: skip
             roles[f"worker {model}"] = (model_queue(model), command)
         for name, (queue, command) in roles.items():

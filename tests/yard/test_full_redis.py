@@ -25,9 +25,9 @@ pytestmark = pytest.mark.yard
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 60.0
 MODEL = "defect_detect"
-ROOM = 12_000_000
+ROOM = 8_000_000
 """Bytes that an empty yard may grow by."""
-BALLAST = "x" * 20_000
+BALLAST = "x" * 40_000
 """Travels with every job and its result, so that few jobs fill much."""
 
 
