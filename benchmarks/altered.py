@@ -17,16 +17,10 @@ from typing import Any
 from celery import Celery, bootsteps
 from celery.backends.redis import RedisBackend
 
-import router.tasks
-import workers.tasks
 from batchyard import names, store
 from batchyard.app import make_app
 from batchyard.settings import Settings
 from batchyard.store import Op, Publication
-from router.cli import main as router_main
-from workers import start
-from workers.__main__ import main as workers_main
-from workers.pool import EnginePool
 
 GUARANTEED, STOCK_LATE, STOCK_EARLY = "guaranteed", "stock_late", "stock_early"
 DESIGNS = (GUARANTEED, STOCK_LATE, STOCK_EARLY)
@@ -64,27 +58,38 @@ def stock_publish(publications: Sequence[Publication], ttl: int) -> Op[int]:
     return len(publications)
 
 
-def take_guarantees_out(late: bool) -> None:
-    """Exchange the parts that guarantee anything, in this process."""
+def exchange(owner: Any, name: str, part: object) -> None:
+    """Put a part in the place of another, in this process."""
+    getattr(owner, name)  # one that is not there under this name would go on guaranteeing
+    setattr(owner, name, part)
 
-    def exchange(owner: Any, name: str, part: object) -> None:
-        getattr(owner, name)  # a part that is not there under this name would go on guaranteeing
-        setattr(owner, name, part)
 
-    for tasks in (router.tasks, workers.tasks):
-        exchange(tasks, "make_app", partial(stock_app, late))
-    exchange(router.tasks, "janitor_step", lambda settings: bootsteps.StartStopStep)
-    exchange(store, "publish", stock_publish)
-    exchange(EnginePool, "_mark_started", lambda pool, unit: True)
+def run_router(design: str, arguments: Sequence[str]) -> int:
+    """The router; returns its exit status."""
+    from router import cli, tasks  # no role imports the other's code: their memory is compared
+
+    if design != GUARANTEED:
+        exchange(tasks, "make_app", partial(stock_app, design == STOCK_LATE))
+        exchange(tasks, "janitor_step", lambda settings: bootsteps.StartStopStep)
+        exchange(store, "publish", stock_publish)
+    return cli.main(arguments)
+
+
+def run_worker(design: str, arguments: list[str]) -> int:
+    """A worker; returns its exit status."""
+    from workers import __main__, pool, start, tasks
+
+    start.PROGRAMS["openai"] = "benchmarks.no_cost_engine"
+    if design != GUARANTEED:
+        exchange(tasks, "make_app", partial(stock_app, design == STOCK_LATE))
+        exchange(pool.EnginePool, "_mark_started", lambda pool, unit: True)
+    return __main__.main(arguments)
 
 
 def main() -> int:
     """Run the role until it is told to stop."""
     design, role, *rest = sys.argv[1:]
-    start.PROGRAMS["openai"] = "benchmarks.no_cost_engine"
-    if design != GUARANTEED:
-        take_guarantees_out(late=design == STOCK_LATE)
-    return workers_main(rest) if role == "workers" else router_main(rest)
+    return run_worker(design, rest) if role == "workers" else run_router(design, rest)
 
 
 if __name__ == "__main__":
