@@ -148,6 +148,7 @@ for i = 0, tonumber(ARGV[2]) - 1 do
   local at = 3 + 7 * i
   local id, queue = ARGV[at], ARGV[at + 1]
   local key = 'celery-task-meta-' .. id
+  redis.call('EXPIRE', key, ARGV[1])
   local current = redis.call('GET', key)
   if not current or status_of(current) == 'QUEUED' then
     redis.call('SET', key, ARGV[at + 6], 'EX', ARGV[1])
@@ -278,6 +279,16 @@ if dropped > 0 then return dropped end
 return nil
 """
 )
+
+PUSH = """
+-- key 1: list, key 2: bell; args: message
+redis.call('PERSIST', KEYS[2])
+redis.call('LPUSH', KEYS[1], ARGV[1])
+redis.call('LPUSH', KEYS[2], 1)
+redis.call('LTRIM', KEYS[2], 0, 63)
+redis.call('EXPIRE', KEYS[2], 60)
+"""
+"""What a role publishes itself: the next attempt of a job, first of all."""
 
 RENEW = """
 -- key: lease index; args: tags

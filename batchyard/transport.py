@@ -30,12 +30,12 @@ from kombu.message import Message
 from kombu.transport import redis as stock
 from kombu.transport import virtual
 from kombu.utils.encoding import bytes_to_str
-from kombu.utils.json import loads
+from kombu.utils.json import dumps, loads
 
 from batchyard.dead import raw_burial
 from batchyard.leases import LeaseKeeper
 from batchyard.names import INTERACTIVE_PRIORITIES, RESULT_KEY_PREFIX, bell_key
-from batchyard.scripts import POP, RENEW, RESTORE
+from batchyard.scripts import LENGTH, POP, PUSH, RENEW, RESTORE
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +102,13 @@ class QoS(stock.QoS):
             self._on_collect.cancel()
             return
         super().restore_unacked_once(stderr)
+
+    def _remove_from_indices(self, delivery_tag: str, pipe: Any = None) -> Any:
+        """Acknowledge, in no transaction: a full Redis refuses those, whatever is in them. The record goes
+        first, as one that has no lease would stay for ever."""
+        with self.channel.conn_or_acquire() as client:
+            found = client.pipeline(transaction=False)
+            return found.hdel(self.unacked_key, delivery_tag).zrem(self.unacked_index_key, delivery_tag)
 
     def tags(self) -> list[str]:
         """The messages that this consumer still holds. Called from the leases' thread."""
@@ -249,8 +256,30 @@ class Channel(stock.Channel):
         return False
 
     def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
-        super()._put(queue, message, **kwargs)
-        ring(self.client, queue)
+        if (
+            queue in self._expires or "_publish_batch" in kwargs
+        ):  # answers to remote control; a producer's pile
+            super()._put(queue, message, **kwargs)
+            ring(self.client, queue)
+            return
+        name = self._q_for_pri(queue, self._get_message_priority(message, reverse=False))
+        with self.conn_or_acquire() as client:
+            client.eval(PUSH, 2, name, bell_key(queue), dumps(message))
+
+    def _size(self, queue: str) -> int:
+        """Messages that wait, flows included. One call: a full Redis refuses kombu's transaction."""
+        with self.conn_or_acquire() as client:
+            return int(client.eval(LENGTH, 0, self.sep, self.priority_steps[-1], queue))
+
+    def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
+        """Note that a queue is bound, if Redis has room for it: it is consumed by its name all the same, and
+        a worker must be able to start where there is none, or nothing would ever make any."""
+        try:
+            super()._queue_bind(exchange, routing_key, pattern, queue)
+        except redis.ResponseError as exc:
+            if "OOM" not in str(exc) and not isinstance(exc, redis.OutOfMemoryError):
+                raise
+            logger.warning("Redis is full; that %s is bound to %s is not noted", queue, exchange)
 
 
 class Transport(stock.Transport):
@@ -305,10 +334,10 @@ class Transport(stock.Transport):
 
 def set_aside(client: Any, queue: str, message: bytes, qos: QoS, tag: str | None) -> None:
     """Keep a message as a dead letter, off the unacknowledged."""
-    with client.pipeline() as pipe:
+    with client.pipeline(transaction=False) as pipe:
         pipe.execute_command(*raw_burial(queue, message, "no message that Celery can handle"))
         if tag is not None:  # it was recorded as a message when it was popped
-            pipe.zrem(qos.unacked_index_key, tag).hdel(qos.unacked_key, tag)
+            pipe.hdel(qos.unacked_key, tag).zrem(qos.unacked_index_key, tag)
         pipe.execute()
     if tag is not None:
         qos.let_go(tag)

@@ -11,6 +11,7 @@ from batchyard.app import make_app
 from batchyard.errors import YardUnavailable
 from batchyard.names import ROUTE_QUEUE, ROUTE_TASK
 from batchyard.settings import Settings
+from router.janitor import janitor_step
 from router.service import Router, load
 
 logger = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ def make_router_app(settings: Settings) -> Celery:
 
     app.task(route, bind=True, name=ROUTE_TASK, ignore_result=True)
     app.steps["consumer"].add(_catalogue_step(router))
+    app.steps["worker"].add(janitor_step(settings))
     return app
 
 
