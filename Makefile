@@ -29,7 +29,7 @@ $(VENV)/.llama: $(VENV)/.python constraints.txt workers/build_llama.py
 	@touch $@
 
 $(VENV)/.ready: $(VENV)/.llama pyproject.toml constraints.txt
-	$(PIP) install -q -c constraints.txt -e '.[worker,remote,onnx,router,local,dev]'
+	$(PIP) install -q -c constraints.txt -e '.[worker,remote,onnx,router,local,audit,audit-postgresql,dev]'
 	@touch $@
 
 run: setup

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from batchyard import __version__
+from batchyard import __version__, cli_audit
 from batchyard.errors import InvalidConfig, ResultTimeout, YardError
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ Command = Callable[[argparse.Namespace], int]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    arguments = build_parser().parse_args(argv)
+    words = cli_audit.spelled_out(sys.argv[1:] if argv is None else argv)
+    arguments = build_parser().parse_args(words)
     command: Command = arguments.command
     try:
         return command(arguments)
@@ -83,6 +84,8 @@ def build_parser() -> argparse.ArgumentParser:
     cancel.add_argument("jobs", nargs="*", metavar="JOB")
     cancel.add_argument("--batch")
     cancel.set_defaults(command=_cancel)
+
+    cli_audit.add_parser(commands)
 
     schema = commands.add_parser("schema", help="print a JSON Schema")
     schema.add_argument("what", choices=["models", "hardware", "job"])

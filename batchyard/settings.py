@@ -1,5 +1,6 @@
 """What the environment decides, read once at start and passed down."""
 
+import re
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -39,9 +40,17 @@ class Settings(BaseSettings):
     max_image_pixels: Annotated[int, Field(gt=0)] = 50_000_000
     lease_seconds: Annotated[float, Field(ge=1)] = 3.0
     """A worker or router that has not renewed its messages for this long is taken for dead."""
+    audit_url: str = "sqlite:///state/audit.db"
+    """Where final results are recorded for good: sqlite:///FILE, postgresql://…, or jsonl:FOLDER."""
+    audit_url_file: Path | None = None
     omp_spin_count: Annotated[int, Field(ge=0)] | None = 2000
     """GOMP_SPINCOUNT of the engine, whose threads share their cores with others; None for OpenMP's own. Where
     it is not set, the machine's hardware profile decides."""
+
+    @field_validator("audit_url")
+    @classmethod
+    def _audit_usable(cls, url: str) -> str:
+        return checked_audit_url(url, "BATCHYARD_AUDIT_URL")
 
     @field_validator("redis_url")
     @classmethod
@@ -57,16 +66,50 @@ class Settings(BaseSettings):
         """
         if self.redis_url_file is None:
             return self.redis_url
-        try:
-            url = self.redis_url_file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as exc:
-            why = exc.strerror if isinstance(exc, OSError) else "not UTF-8"
-            raise InvalidConfig(
-                f"cannot read {self.redis_url_file}: {why}",
-                field="BATCHYARD_REDIS_URL_FILE",
-                remedy="mount the secret, or set BATCHYARD_REDIS_URL",
-            ) from None
-        return checked_url(url, "BATCHYARD_REDIS_URL_FILE")
+        return checked_url(_secret(self.redis_url_file, "BATCHYARD_REDIS_URL"), "BATCHYARD_REDIS_URL_FILE")
+
+    @property
+    def audit(self) -> str:
+        """The URL of the audit's record, from its file where one is named.
+
+        Raises:
+            InvalidConfig: the file cannot be read, or holds no URL of a kind that we have.
+        """
+        if self.audit_url_file is None:
+            return self.audit_url
+        url = _secret(self.audit_url_file, "BATCHYARD_AUDIT_URL")
+        return checked_audit_url(url, "BATCHYARD_AUDIT_URL_FILE")
+
+
+def _secret(path: Path, variable: str) -> str:
+    """What a file holds that `<variable>_FILE` names, without white space around it."""
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        why = exc.strerror if isinstance(exc, OSError) else "not UTF-8"
+        raise InvalidConfig(
+            f"cannot read {path}: {why}",
+            field=f"{variable}_FILE",
+            remedy=f"mount the secret, or set {variable}",
+        ) from None
+
+
+_AUDIT_URL = re.compile(r"sqlite:///[^\s?]+|postgresql(\+psycopg)?://\S+|jsonl:\S.*")
+
+
+def checked_audit_url(url: str, variable: str) -> str:
+    """`url`, if it is of a kind that results can be recorded in; nothing is opened.
+
+    Raises:
+        InvalidConfig: naming `variable`. The URL may hold a password, so no part of it is repeated.
+    """
+    if _AUDIT_URL.fullmatch(url):
+        return url
+    raise InvalidConfig(
+        "must be sqlite:///FILE, postgresql://USER:PASSWORD@HOST/DATABASE, or jsonl:FOLDER",
+        field=variable,
+        remedy="such as sqlite:///state/audit.db, or sqlite:////var/lib/… for a path from the root",
+    )
 
 
 def checked_url(url: str, variable: str) -> str:
