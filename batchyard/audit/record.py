@@ -1,6 +1,7 @@
 """What is recorded: one final result of a job, and one review of it.
 
-Knows neither Redis nor where it is kept. A job has one final result, or a further one for each time that an operator opened it again.
+Knows neither Redis nor where it is kept. A job has one final result, or a further one for each time that an
+operator opened it again.
 """
 
 import json
