@@ -51,7 +51,10 @@ local function announce(key, document, id, batch, state, ttl, previous)
     if tonumber(redis.call('GET', open) or 0) > 0 then redis.call('DECR', open) end
   end
   if redis.call('EXISTS', 'batchyard:auditing') == 1 then
-    redis.call('XADD', 'batchyard:finals', '*', 'id', id)
+    local entry = {'id', id, 'batch', batch, 'state', state}
+    -- a job that failed may be opened again before an auditor has read how it failed
+    if state == 'FAILURE' then entry[7], entry[8] = 'document', document end
+    redis.call('XADD', 'batchyard:finals', '*', unpack(entry))
   end
   if batch ~= '' then
     local counters = 'batchyard:batch:' .. batch

@@ -19,7 +19,7 @@ from batchyard.states import State
 from batchyard.wire import dumps
 
 EXPIRED = "expired"
-REOPENED = "reopened"
+REPLACED = "replaced"
 UNREADABLE = "unreadable"
 
 MAX_WORDS = 10_000
@@ -45,7 +45,7 @@ class FinalRecord:
     `entry` and `job_id` together are unique. Names are full ones (`acme~J1`); empty: none, or not known.
     `attempt` is None where the result does not say it. `finished` is when the result was stored, by Redis's
     clock, `recorded` when it was written here. `result` is the JSON text of `batchyard.result.Result`. `gap`
-    says why it is not the result: `expired` or `reopened` (null then), `unreadable` (a JSON string of what
+    says why it is not the result: `expired` or `replaced` (null then), `unreadable` (a JSON string of what
     stood there).
     """
 
@@ -142,7 +142,7 @@ def _result_in(entry: Entry, document: bytes | None) -> Result | str:
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return UNREADABLE
     if result is None or (entry.state and str(result.state) != entry.state):
-        return REOPENED
+        return REPLACED
     return result
 
 

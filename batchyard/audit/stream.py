@@ -1,8 +1,11 @@
 """The stream of finals: what Redis holds of the results that are not on record yet.
 
-`batchyard:finals` has an entry for each final state that was stored while `batchyard:auditing` exists:
-`id`, `batch`, `state`, and `document` where the job may be opened again. Auditors read it as one consumer
-group and take an entry off it once it is on record. Operations are generators, see `batchyard.store`.
+`batchyard:finals` has an entry for each final state that was stored while `batchyard:auditing` exists: `id`,
+`batch`, `state`, and the `document` of a job that failed, for it may be opened again. Auditors read it as a
+consumer group and take an entry off it once it is on record. `batchyard:auditing` is a hash: `since`, and when
+each auditor was heard of last (before Redis 7.2 the group does not know), in ms since the epoch.
+
+Operations are generators, see `batchyard.store`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,9 +24,12 @@ NEW = ">"
 """Read from here: what no consumer was given yet."""
 
 _SET_UP = """
--- keys: auditing, finals; args: group
+-- keys: auditing, finals; args: group, consumer
 -- From now on finals are noted. Entries that came before the group did are its as well.
-redis.call('SET', KEYS[1], 1)
+local now = redis.call('TIME')
+now = now[1] * 1000 + math.floor(now[2] / 1000)
+redis.call('HSETNX', KEYS[1], 'since', now)
+redis.call('HSET', KEYS[1], 'auditor:' .. ARGV[2], now)
 local made = redis.pcall('XGROUP', 'CREATE', KEYS[2], ARGV[1], '0', 'MKSTREAM')
 if type(made) == 'table' and made.err and not string.find(made.err, 'BUSYGROUP') then return made end
 return 1
@@ -37,28 +43,29 @@ redis.call('XACK', KEYS[1], ARGV[1], unpack(ids))
 return redis.call('XDEL', KEYS[1], unpack(ids))
 """
 
-_CONSUMERS = """
-local function consumers_of(key, group)
-  local found, list = redis.pcall('XINFO', 'CONSUMERS', key, group), {}
-  if found.err then return list end
-  for _, fields in ipairs(found) do
-    local consumer = {}
-    for i = 1, #fields, 2 do consumer[fields[i]] = fields[i + 1] end
-    list[#list + 1] = consumer
+_HEARD = """
+local now = redis.call('TIME')
+now = now[1] * 1000 + math.floor(now[2] / 1000)
+local function heard(key)
+  local fields, silent = redis.call('HGETALL', key), {}
+  for i = 1, #fields, 2 do
+    local name = string.match(fields[i], '^auditor:(.*)$')
+    if name then silent[name] = now - tonumber(fields[i + 1]) end
   end
-  return list
+  return silent
 end
 """
 
 _FORGET = (
-    _CONSUMERS
+    _HEARD
     + """
--- key: finals; args: group, milliseconds
--- Takes consumers off the group that have not been heard of for so long and hold nothing.
+-- keys: auditing, finals; args: group, milliseconds
+-- Takes auditors off the group that have not been heard of for so long and hold nothing.
 local gone = 0
-for _, consumer in ipairs(consumers_of(KEYS[1], ARGV[1])) do
-  if consumer.pending == 0 and consumer.idle > tonumber(ARGV[2]) then
-    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], consumer.name)
+for name, silent in pairs(heard(KEYS[1])) do
+  if silent > tonumber(ARGV[2]) and #redis.call('XPENDING', KEYS[2], ARGV[1], '-', '+', 1, name) == 0 then
+    redis.call('XGROUP', 'DELCONSUMER', KEYS[2], ARGV[1], name)
+    redis.call('HDEL', KEYS[1], 'auditor:' .. name)
     gone = gone + 1
   end
 end
@@ -67,19 +74,16 @@ return gone
 )
 
 _CONDITION = (
-    _CONSUMERS
+    _HEARD
     + """
--- keys: auditing, finals; args: group, milliseconds
+-- keys: auditing, finals; args: milliseconds
 -- {1 if finals are noted, entries, age of the oldest in ms, auditors heard of within so many ms}
 local alive = 0
-for _, consumer in ipairs(consumers_of(KEYS[2], ARGV[1])) do
-  if consumer.idle <= tonumber(ARGV[2]) then alive = alive + 1 end
+for _, silent in pairs(heard(KEYS[1])) do
+  if silent <= tonumber(ARGV[1]) then alive = alive + 1 end
 end
 local age, first = 0, redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)[1]
-if first then
-  local now = redis.call('TIME')
-  age = now[1] * 1000 + math.floor(now[2] / 1000) - tonumber(string.match(first[1], '^%d+'))
-end
+if first then age = now - tonumber(string.match(first[1], '^%d+')) end
 return {redis.call('EXISTS', KEYS[1]), redis.call('XLEN', KEYS[2]), age, alive}
 """
 )
@@ -108,7 +112,7 @@ def take(consumer: str, start: str, count: int, block_ms: int) -> Op[list[Entry]
     """Up to `count` entries for `consumer` from `start` (`OWN` or `NEW`); waits for new ones, `block_ms` at
     most. Sets the audit up where it is not, so also in a Redis that came back empty."""
     _, reply = yield [
-        ("EVAL", _SET_UP, 2, names.AUDITING_KEY, names.FINALS_KEY, GROUP),
+        ("EVAL", _SET_UP, 2, names.AUDITING_KEY, names.FINALS_KEY, GROUP, consumer),
         (
             "XREADGROUP", "GROUP", GROUP, consumer, "COUNT", count, "BLOCK", block_ms,
             "STREAMS", names.FINALS_KEY, start,
@@ -145,13 +149,13 @@ def done(entry_ids: Sequence[str]) -> Op[None]:
 
 def forget_consumers(idle_ms: int) -> Op[int]:
     """Take auditors off the group that ended at least `idle_ms` ago and left nothing behind."""
-    (reply,) = yield [("EVAL", _FORGET, 1, names.FINALS_KEY, GROUP, idle_ms)]
+    (reply,) = yield [("EVAL", _FORGET, 2, names.AUDITING_KEY, names.FINALS_KEY, GROUP, idle_ms)]
     return int(reply)
 
 
 def condition(alive_ms: int) -> Op[Condition]:
     """How the audit stands; an auditor counts as alive if it was heard of within `alive_ms`."""
-    (reply,) = yield [("EVAL", _CONDITION, 2, names.AUDITING_KEY, names.FINALS_KEY, GROUP, alive_ms)]
+    (reply,) = yield [("EVAL", _CONDITION, 2, names.AUDITING_KEY, names.FINALS_KEY, alive_ms)]
     noted, waiting, age, auditors = (int(word) for word in reply)
     return Condition(bool(noted), waiting, max(0, age) / 1000, auditors)
 

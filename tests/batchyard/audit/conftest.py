@@ -50,7 +50,7 @@ class Finals:
 
     def note(self) -> None:
         """As an auditor that was started once."""
-        self.redis.set(names.AUDITING_KEY, 1)
+        self.redis.hset(names.AUDITING_KEY, "since", 1)
 
     def finish(self, *job_ids: str, batch: str = "", result: Any = None) -> None:
         """End jobs with SUCCESS."""
@@ -64,9 +64,6 @@ class Finals:
             for job_id, batch, state, result in ends
         ]
         assert store.run(self.redis, store.finish(documents, 600)) == len(ends)
-        if self.redis.exists(names.AUDITING_KEY):
-            for job_id, batch, state, _ in ends:
-                self.redis.xadd(names.FINALS_KEY, {"id": job_id, "batch": batch, "state": str(state)})
 
     def waiting(self) -> int:
         """Results that are not on record."""

@@ -19,7 +19,7 @@ from batchyard.audit import stream
 from batchyard.audit.auditor import CLAIM_MS, FORGET_MS, PAGE, Auditor
 from batchyard.audit.ledger import Ledger, open_ledger
 from batchyard.client import Client
-from batchyard.errors import JobFailed
+from batchyard.errors import InvalidConfig, JobFailed
 from batchyard.settings import Settings
 from batchyard.states import State
 from local.redis_server import HOST, RedisServer, answers, redis_command, start_redis
@@ -117,18 +117,28 @@ def test_a_job_that_was_opened_again_has_two_results_on_record(
     ]
 
 
-def test_a_job_that_was_opened_again_before_it_was_on_record_keeps_the_result_in_its_entry(
+def test_a_job_that_was_opened_again_before_it_was_on_record_keeps_how_it_failed(
     auditor: Auditor, ledger: Ledger, finals: Finals
 ) -> None:
-    document = store.state_document("J1", State.FAILURE, {"exc_type": "JobFailed", "exc_message": ["died"]})
-    fields = {"id": "J1", "batch": "", "state": "FAILURE"}
-    finals.redis.xadd(names.FINALS_KEY, fields | {"document": document})
-    finals.redis.xadd(names.FINALS_KEY, fields)
+    died = {"exc_type": "JobFailed", "exc_message": ["died"]}
+    finals.store([("J1", "", State.FAILURE, died)])
     finals.redis.set(names.result_key("J1"), store.state_document("J1", State.ROUTED))
+    finals.finish("J1")
     work_off(auditor, finals)
-    kept, lost = ledger.results("J1")
-    assert (kept.gap, kept.error) == (None, "job_failed")
-    assert (lost.gap, lost.state, lost.error) == ("reopened", "FAILURE", "")
+    assert [(r.state, r.error, r.gap) for r in ledger.results("J1")] == [
+        ("FAILURE", "job_failed", None),
+        ("SUCCESS", "", None),
+    ]
+
+
+def test_a_result_whose_place_was_taken_is_recorded_as_such(
+    auditor: Auditor, ledger: Ledger, finals: Finals
+) -> None:
+    finals.finish("J1")
+    finals.redis.set(names.result_key("J1"), store.state_document("J1", State.QUEUED))
+    work_off(auditor, finals)
+    [record] = ledger.results("J1")
+    assert (record.state, record.gap, record.result) == ("SUCCESS", "replaced", "null")
 
 
 def test_what_is_no_final_state_is_passed_over(auditor: Auditor, ledger: Ledger, finals: Finals) -> None:
@@ -224,7 +234,7 @@ def recorded_or_none(url: str) -> int:
     with closing(open_ledger(url)) as ledger:
         try:
             last = ledger.last()
-        except ValueError:
+        except InvalidConfig:  # nothing is on record yet
             return -1
     return -1 if last is None else int(last.job_id[1:])
 

@@ -180,7 +180,7 @@ def test_off_ends_the_noting_and_forgets_nothing_unasked(
     store.run(finals.redis, stream.take("one", stream.NEW, 1, 1))
     code, _, err = audit("off")
     assert (code, "1 auditors run" in err) == (2, True)
-    finals.redis.xgroup_delconsumer(names.FINALS_KEY, stream.GROUP, "one")
+    finals.redis.hset(names.AUDITING_KEY, "auditor:one", 1)
     code, _, err = audit("off")
     assert (code, "1 results are not on record yet" in err) == (2, True)
     assert finals.waiting() == 1

@@ -64,8 +64,8 @@ def test_a_failure_says_its_code_and_no_attempt_that_nobody_counted() -> None:
     ("found", "gap"),
     [
         (None, "expired"),
-        (document(None, State.QUEUED), "reopened"),
-        (document(answer()), "reopened"),
+        (document(None, State.QUEUED), "replaced"),
+        (document(answer()), "replaced"),
         (b"not json", "unreadable"),
         (b"[1]", "unreadable"),
         (b'{"status": "FAILURE", "result": {"exc_message": 1}}' + b"\xff", "unreadable"),
