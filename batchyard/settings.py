@@ -94,7 +94,7 @@ def _secret(path: Path, variable: str) -> str:
         ) from None
 
 
-_AUDIT_URL = re.compile(r"sqlite:///[^\s?]+|postgresql(\+psycopg)?://\S+|jsonl:\S.*")
+_AUDIT_URL = re.compile(r"sqlite:///[^?]+|postgresql(\+psycopg)?://\S+|jsonl:\S.*")
 
 
 def checked_audit_url(url: str, variable: str) -> str:

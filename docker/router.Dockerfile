@@ -1,4 +1,4 @@
-# The router, the command line and Flower: no llama.cpp inside.
+# The router, the auditor, the command line and Flower: no llama.cpp inside.
 #   docker build -f docker/router.Dockerfile -t batchyard/router .
 ARG PYTHON=3.11-slim-bookworm
 
@@ -10,7 +10,7 @@ WORKDIR /build
 COPY pyproject.toml constraints.txt ./
 COPY docker/requirements.py docker/
 # Flower comes without the rest of the extra `local`, which carries a Redis of its own.
-RUN python docker/requirements.py router > requirements.txt \
+RUN python docker/requirements.py router audit audit-postgresql > requirements.txt \
  && echo "flower>=2.0.1" >> requirements.txt \
  && pip install --constraint constraints.txt --requirement requirements.txt
 
@@ -24,6 +24,9 @@ COPY configs configs
 COPY models models
 COPY docker/healthcheck.py docker/flower_server.py docker/
 ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/app PYTHONUNBUFFERED=1 HOME=/tmp
+# A new volume takes owner and mode from here.
+RUN install -d -m 700 -o batchyard -g batchyard /var/lib/batchyard/audit
+ENV BATCHYARD_AUDIT_URL=sqlite:////var/lib/batchyard/audit/audit.db
 # The root file system is read-only at run time, so the bytecode is made now.
 RUN python -m compileall -q /app
 USER 10001:10001

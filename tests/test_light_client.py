@@ -6,7 +6,20 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-HEAVY = ("llama_cpp", "torch", "numpy", "sklearn", "router", "workers", "local", "producer", "rich", "flower")
+HEAVY = (
+    "sqlalchemy",
+    "batchyard.audit",
+    "llama_cpp",
+    "torch",
+    "numpy",
+    "sklearn",
+    "router",
+    "workers",
+    "local",
+    "producer",
+    "rich",
+    "flower",
+)
 
 
 def test_importing_the_client_loads_nothing_heavy() -> None:
@@ -25,6 +38,6 @@ def test_celery_is_not_imported_before_it_is_needed() -> None:
 
 def test_the_wheel_carries_the_contract_alone_and_needs_little() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    assert project["tool"]["setuptools"]["packages"] == ["batchyard"]
+    assert project["tool"]["setuptools"]["packages"] == ["batchyard", "batchyard.audit"]
     names = {line.split(">")[0].split("[")[0] for line in project["project"]["dependencies"]}
     assert names == {"celery", "kombu", "redis", "pydantic", "pydantic-settings", "PyYAML"}

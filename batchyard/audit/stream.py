@@ -1,9 +1,9 @@
 """The stream of finals: what Redis holds of the results that are not on record yet.
 
-`batchyard:finals` has an entry for each final state that was stored while `batchyard:auditing` exists: `id`,
-`batch`, `state`, and the `document` of a job that failed, for it may be opened again. Auditors read it as a
-consumer group and take an entry off it once it is on record. `batchyard:auditing` is a hash: `since`, and when
-each auditor was heard of last (before Redis 7.2 the group does not know), in ms since the epoch.
+`batchyard:finals` has an entry for each final state stored while `batchyard:auditing` exists: `id`, `batch`,
+`state`, and the `document` of a job that failed, for it may be opened again. Auditors read it as a consumer
+group and take an entry off it once it is on record. `batchyard:auditing` is a hash: `since`, and when each
+auditor was heard of last (before Redis 7.2 the group does not know), in ms since the epoch.
 
 Operations are generators, see `batchyard.store`.
 """
@@ -25,7 +25,9 @@ NEW = ">"
 
 _SET_UP = """
 -- keys: auditing, finals; args: group, consumer
--- From now on finals are noted. Entries that came before the group did are its as well.
+-- From now on finals are noted. Entries that came before the group did are its as well. The first write takes
+-- no memory, so that a Redis that is full, which needs this the most, does not refuse it.
+redis.call('PERSIST', KEYS[1])
 local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
 redis.call('HSETNX', KEYS[1], 'since', now)

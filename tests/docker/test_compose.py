@@ -113,6 +113,17 @@ def test_workers_that_may_share_a_card_share_the_lock_it_is_loaded_under(service
         assert f"gpu-locks:{folder}" in service["volumes"]
 
 
+def test_what_is_on_record_is_kept_on_a_volume_that_the_auditor_may_write(
+    services: dict[str, Any], compose: dict[str, Any]
+) -> None:
+    recipe = (ROOT / services["auditor"]["build"]["dockerfile"]).read_text(encoding="utf-8")
+    folder = "/var/lib/batchyard/audit"
+    assert services["auditor"]["volumes"] == [f"audit-data:{folder}"] and "audit-data" in compose["volumes"]
+    assert f"BATCHYARD_AUDIT_URL=sqlite:///{folder}/audit.db" in recipe
+    assert f"-o batchyard -g batchyard {folder}" in recipe
+    assert "requirements.py router audit audit-postgresql" in recipe
+
+
 def test_no_password_stands_in_the_file(compose: dict[str, Any], services: dict[str, Any]) -> None:
     for secret in compose["secrets"].values():
         assert set(secret) == {"file"}
