@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Protocol
 
 from batchyard.audit.record import FinalRecord, Review, Selection, next_review
-from batchyard.errors import InvalidConfig, YardError
+from batchyard.errors import InvalidConfig, YardError, shown
 
 URL = "BATCHYARD_AUDIT_URL"
 LINES = "jsonl:"
+
+_TRIES = 20
+"""How often a review is numbered anew because another one came between."""
 
 
 class LedgerUnavailable(YardError):
@@ -80,9 +83,13 @@ def add_review(ledger: Ledger, job_id: str, reviewer: str, why: str, verdict: st
 
     Raises:
         UnknownJob: the job has no result on record.
+        LedgerUnavailable: the ledger cannot be written, or others are faster every time.
     """
-    while True:
+    for _ in range(_TRIES):
         results, reviews = ledger.results(job_id), ledger.reviews([job_id])
         review = next_review(results, reviews, job_id, reviewer, why, verdict, datetime.now(UTC))
         if ledger.add_review(review):
             return review
+    raise LedgerUnavailable(
+        f"{_TRIES} other reviews of {shown(job_id)} came between", field=URL, remedy="try again"
+    )

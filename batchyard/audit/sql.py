@@ -63,7 +63,8 @@ class SqlLedger:
         statement = self._insert(reviews).on_conflict_do_nothing()
         row = {name: getattr(review, name) for name in _REVIEW_FIELDS}
         with self._reading(), self._engine.begin() as connection:
-            return connection.execute(statement, row).rowcount == 1
+            done = connection.execute(statement, row, execution_options={"preserve_rowcount": True})
+            return done.rowcount == 1
 
     def results(self, job_id: str) -> list[FinalRecord]:
         """The results of a job."""

@@ -24,7 +24,7 @@ from batchyard.states import State
 
 ROOT = Path(__file__).resolve().parents[3]
 DYING = Path(__file__).with_name("dying_auditor.py")
-LIMIT_S = 60.0
+LIMIT_S = 120.0
 
 PROVENANCE = {
     "model_sha256": "a" * 64,

@@ -228,7 +228,7 @@ def test_killed_before_it_wrote_nothing_is_missing(finals: Finals, start: Start,
 def test_killed_at_any_moment_under_load_it_loses_and_doubles_nothing(
     audit_url: str, finals: Finals, start: Start
 ) -> None:
-    jobs = [f"J{n}" for n in range(3000)]
+    jobs = [f"J{n}" for n in range(2000)]
 
     def finish() -> None:
         for at in range(0, len(jobs), 10):
@@ -258,7 +258,7 @@ def recorded(url: str) -> int:
 
 
 def test_two_at_once_record_each_result_once(audit_url: str, finals: Finals, start: Start) -> None:
-    jobs = [f"J{n}" for n in range(3000)]
+    jobs = [f"J{n}" for n in range(1500)]
     both = [start(audit_url, name=name) for name in ("one", "two")]
     for at in range(0, len(jobs), 100):
         finals.finish(*jobs[at : at + 100])
