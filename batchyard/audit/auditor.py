@@ -9,14 +9,13 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 import redis
 
 from batchyard import store
 from batchyard.audit import stream
 from batchyard.audit.ledger import Ledger, LedgerUnavailable
-from batchyard.audit.record import Entry, record_of
+from batchyard.audit.record import Entry, now, record_of
 from batchyard.errors import YardError, YardUnavailable
 
 logger = logging.getLogger(__name__)
@@ -78,13 +77,13 @@ class Auditor:
 
     def _next_page(self) -> list[Entry]:
         """What another one left; else what we left; else what is new."""
-        now = time.monotonic()
-        if now >= self._claim_at and self._start == stream.NEW:
+        clock = time.monotonic()
+        if clock >= self._claim_at and self._start == stream.NEW:
             claimed = store.run(self._redis, stream.claim(self._consumer, CLAIM_MS, PAGE))
             if claimed:
                 return claimed
             store.run(self._redis, stream.forget_consumers(FORGET_MS))
-            self._claim_at = now + CLAIM_EVERY_S
+            self._claim_at = clock + CLAIM_EVERY_S
         page = store.run(self._redis, stream.take(self._consumer, self._start, PAGE, BLOCK_MS))
         if self._start == stream.OWN and not page:
             self._start = stream.NEW
@@ -96,9 +95,9 @@ class Auditor:
             logger.warning("%d entries of the stream name no job", len(page) - len(jobs))
         if jobs:
             documents = store.run(self._redis, stream.documents(jobs))
-            now = datetime.now(UTC)
+            moment = now()
             records = [
-                record_of(entry, document, now) for entry, document in zip(jobs, documents, strict=True)
+                record_of(entry, document, moment) for entry, document in zip(jobs, documents, strict=True)
             ]
             self._ledger.append(records)
             gaps = [record.job_id for record in records if record.gap is not None]
@@ -112,7 +111,7 @@ class Auditor:
         self._ready = self._ready and not isinstance(exc, LedgerUnavailable)
         self._start = stream.OWN
 
-    def _tell(self, now: float, *, always: bool = False) -> None:
-        if self._recorded and (always or now >= self._tell_at):
+    def _tell(self, clock: float, *, always: bool = False) -> None:
+        if self._recorded and (always or clock >= self._tell_at):
             logger.info("%d results recorded", self._recorded)
-            self._recorded, self._tell_at = 0, now + _TELL_EVERY_S
+            self._recorded, self._tell_at = 0, clock + _TELL_EVERY_S

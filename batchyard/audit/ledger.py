@@ -4,11 +4,10 @@ Two kinds ship: SQL (`batchyard.audit.sql`) and files of JSON lines (`batchyard.
 """
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from batchyard.audit.record import FinalRecord, Review, Selection, next_review
+from batchyard.audit.record import FinalRecord, Review, Selection, next_review, now
 from batchyard.errors import InvalidConfig, YardError, shown
 
 URL = "BATCHYARD_AUDIT_URL"
@@ -87,7 +86,7 @@ def add_review(ledger: Ledger, job_id: str, reviewer: str, why: str, verdict: st
     """
     for _ in range(_TRIES):
         results, reviews = ledger.results(job_id), ledger.reviews([job_id])
-        review = next_review(results, reviews, job_id, reviewer, why, verdict, datetime.now(UTC))
+        review = next_review(results, reviews, job_id, reviewer, why, verdict, now())
         if ledger.add_review(review):
             return review
     raise LedgerUnavailable(

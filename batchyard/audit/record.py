@@ -180,6 +180,12 @@ def finished_at(entry_id: str) -> datetime:
     return datetime.fromtimestamp(int(entry_id.partition("-")[0]) / 1000, UTC)
 
 
+def now() -> datetime:
+    """This moment to the millisecond: every ledger keeps as much."""
+    time = datetime.now(UTC)
+    return time.replace(microsecond=time.microsecond // 1000 * 1000)
+
+
 def mark_of(entry_id: str) -> tuple[int, int]:
     """An entry's id as numbers, which order as the entries do."""
     milliseconds, _, sequence = entry_id.partition("-")
