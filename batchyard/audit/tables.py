@@ -11,6 +11,7 @@ from sqlalchemy import (
     Connection,
     DateTime,
     Dialect,
+    Identity,
     Index,
     Integer,
     MetaData,
@@ -48,7 +49,7 @@ metadata = MetaData()
 results = Table(
     "batchyard_results",
     metadata,
-    Column("number", _NUMBER, primary_key=True),
+    Column("number", _NUMBER, Identity(always=True), primary_key=True),
     Column("entry", Text, nullable=False),
     Column("job_id", Text, nullable=False),
     Column("tenant", Text, nullable=False),
@@ -74,7 +75,7 @@ results = Table(
 reviews = Table(
     "batchyard_reviews",
     metadata,
-    Column("number", _NUMBER, primary_key=True),
+    Column("number", _NUMBER, Identity(always=True), primary_key=True),
     Column("job_id", Text, nullable=False),
     Column("sequence", Integer, nullable=False),
     Column("entry", Text, nullable=False),
