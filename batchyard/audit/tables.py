@@ -23,6 +23,7 @@ from sqlalchemy import (
     inspect,
     select,
 )
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -107,7 +108,9 @@ def create_tables(connection: Connection) -> None:
         if inspect(connection).has_table(reviews.name):  # all of it was made at once; others may not make any
             return
     for table in metadata.sorted_tables:
-        table.create(connection, checkfirst=True)
+        connection.execute(CreateTable(table, if_not_exists=True))
+        for index in table.indexes:
+            connection.execute(CreateIndex(index, if_not_exists=True))
     for statement in guards(dialect):
         connection.exec_driver_sql(statement)
 
