@@ -11,6 +11,7 @@ from sqlalchemy import (
     Connection,
     DateTime,
     Dialect,
+    Identity,
     Index,
     Integer,
     MetaData,
@@ -22,6 +23,7 @@ from sqlalchemy import (
     inspect,
     select,
 )
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -48,7 +50,7 @@ metadata = MetaData()
 results = Table(
     "batchyard_results",
     metadata,
-    Column("number", _NUMBER, primary_key=True),
+    Column("number", _NUMBER, Identity(always=True), primary_key=True),
     Column("entry", Text, nullable=False),
     Column("job_id", Text, nullable=False),
     Column("tenant", Text, nullable=False),
@@ -74,7 +76,7 @@ results = Table(
 reviews = Table(
     "batchyard_reviews",
     metadata,
-    Column("number", _NUMBER, primary_key=True),
+    Column("number", _NUMBER, Identity(always=True), primary_key=True),
     Column("job_id", Text, nullable=False),
     Column("sequence", Integer, nullable=False),
     Column("entry", Text, nullable=False),
@@ -106,7 +108,9 @@ def create_tables(connection: Connection) -> None:
         if inspect(connection).has_table(reviews.name):  # all of it was made at once; others may not make any
             return
     for table in metadata.sorted_tables:
-        table.create(connection, checkfirst=True)
+        connection.execute(CreateTable(table, if_not_exists=True))
+        for index in table.indexes:
+            connection.execute(CreateIndex(index, if_not_exists=True))
     for statement in guards(dialect):
         connection.exec_driver_sql(statement)
 

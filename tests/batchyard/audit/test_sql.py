@@ -128,7 +128,7 @@ def test_the_tables_can_be_made_in_both_databases() -> None:
             any(table.name in statement for statement in guards(dialect.name)) for table in (results, reviews)
         )
     assert "TIMESTAMP WITH TIME ZONE" in str(CreateTable(results).compile(dialect=postgresql.dialect()))
-    assert "BIGSERIAL" in str(CreateTable(results).compile(dialect=postgresql.dialect()))
+    assert "GENERATED ALWAYS AS IDENTITY" in str(CreateTable(results).compile(dialect=postgresql.dialect()))
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
