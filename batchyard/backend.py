@@ -13,7 +13,7 @@ from celery.exceptions import Reject
 
 from batchyard.names import model_of_queue
 from batchyard.scripts import STORE
-from batchyard.states import FINAL
+from batchyard.states import FINAL, State
 from batchyard.wire import attempt
 
 DEFAULT_EXPIRES = 604_800
@@ -43,6 +43,9 @@ class Backend(RedisBackend):
         meta = self._get_result_meta(result=result, state=state, traceback=traceback, request=request)
         meta["task_id"] = task_id
         meta["attempt"] = attempt(getattr(request, "retries", 0), getattr(request, "lost", 0))
+        route = (getattr(request, "kwargs", None) or {}).get("route")
+        if state in FINAL and state != State.SUCCESS and route:  # an answer has its own
+            meta["route"] = route
         batch = getattr(request, "batch", None) or ""
         delivery = getattr(request, "delivery_info", None) or {}
         model = model_of_queue(str(delivery.get("routing_key") or ""))

@@ -20,6 +20,7 @@ from batchyard import names
 from batchyard.errors import JobCancelled, JobExpired, YardBusy, YardError, YardUnavailable
 from batchyard.jsonvalue import json_fault, printable
 from batchyard.result import ErrorInfo, Result
+from batchyard.route import Route
 from batchyard.scripts import CANCEL, LENGTH, PUBLISH, STORE, SUBMIT
 from batchyard.states import State
 from batchyard.submission import Prepared
@@ -27,6 +28,8 @@ from batchyard.wire import dumps, task_message
 
 Commands = Sequence[tuple[Any, ...]]
 LONGEST_RETRY_AFTER_S = 60.0
+UNREADABLE = "result_unreadable"
+"""The code of a stored result that is none of ours."""
 FULL_RETRY_AFTER_S = 5.0
 T = TypeVar("T")
 Op = Generator[Commands, list[Any], T]
@@ -270,10 +273,9 @@ def result_of(job_id: str, document: dict[str, Any] | None) -> Result | None:
     state = result_state(document)
     if document is None or not state.final:
         return None
-    value, attempt = document.get("result"), document.get("attempt")
+    value = document.get("result")
     if state is not State.SUCCESS:
-        attempt = attempt if isinstance(attempt, int) and attempt > 0 else 1
-        return Result(job_id=job_id, state=state, attempt=attempt, error=_error_info(state, value))
+        return Result(job_id=job_id, state=state, error=_error_info(state, value), **_way_of(document))
     fault = json_fault(value)
     if fault is not None or not isinstance(value, dict):
         return _unreadable(job_id, "it is no object" if fault is None else fault.message)
@@ -284,9 +286,20 @@ def result_of(job_id: str, document: dict[str, Any] | None) -> Result | None:
         return _unreadable(job_id, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
 
 
+def _way_of(document: dict[str, Any]) -> dict[str, Any]:
+    """What the document of a job without an answer says of its attempts and its route."""
+    found: dict[str, Any] = {}
+    attempt = document.get("attempt")
+    if isinstance(attempt, int) and attempt > 0:
+        found["attempt"] = attempt
+    with suppress(ValidationError):
+        found["route"] = Route.model_validate(document.get("route"))
+    return found
+
+
 def _unreadable(job_id: str, why: str) -> Result:
     error = ErrorInfo(
-        code="result_unreadable",
+        code=UNREADABLE,
         message=printable(f"the stored result cannot be read: {why}"),
         remedy="are clients and workers of one version, and does nobody else write into this Redis?",
     )

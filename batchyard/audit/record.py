@@ -136,10 +136,14 @@ def _result_in(entry: Entry, document: bytes | None) -> Result | str:
         return EXPIRED
     try:
         meta = json.loads(document)
+        if not isinstance(meta, dict):
+            return UNREADABLE
         result = store.result_of(entry.job_id, meta)
         if result is not None:
             result.model_dump_json()  # a text may be none in UTF-8
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return UNREADABLE
+    if result is not None and result.error is not None and result.error.code == store.UNREADABLE:
         return UNREADABLE
     if result is None or (entry.state and str(result.state) != entry.state):
         return REPLACED
@@ -172,7 +176,7 @@ def _record(
 
 def _column(text: str) -> str:
     """Text that any database takes: no NUL, no half of a surrogate pair."""
-    return printable(text).replace("\0", "\\0")
+    return printable(text)
 
 
 def finished_at(entry_id: str) -> datetime:

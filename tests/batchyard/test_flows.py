@@ -221,7 +221,8 @@ def test_ends_are_announced_to_an_auditor_that_is_set_up(raw: redis.Redis, setti
     raw.set(names.AUDITING_KEY, 1)
     end(raw, "b")
     end(raw, "b")
-    assert [fields for _, fields in raw.xrange(names.FINALS_KEY)] == [{"id": "b"}]
+    [(_, entry)] = raw.xrange(names.FINALS_KEY)
+    assert (entry["id"], entry["state"]) == ("b", "FAILURE")
     assert raw.get(names.open_key("default")) == "0"
     with Client(settings) as client:
         assert client.status("b") is State.FAILURE

@@ -87,7 +87,7 @@ def test_what_is_not_the_result_is_recorded_as_such_with_the_state_that_the_entr
 def test_text_that_a_database_refuses_becomes_text_that_it_takes() -> None:
     route = {"task": "a\0b", "model": "m", "by": "job", "reason": "r", "policy": "p"}
     record = record_of(entry(), document({"route": route}), NOW)
-    assert record.task == "a\\0b"
+    assert record.task == "a\\x00b"
     assert "\0" not in record.result
 
 
