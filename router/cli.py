@@ -4,13 +4,13 @@ import argparse
 import dataclasses
 import hashlib
 import json
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from batchyard.errors import YardError
+from batchyard.logs import set_up_logging
 from batchyard.settings import load_settings
 from router import artefact
 from router.report import as_text, evaluate
@@ -141,8 +141,9 @@ def _schema(options: argparse.Namespace) -> int:
 def _worker(_options: argparse.Namespace) -> int:
     from router.tasks import WORKER_ARGUMENTS, make_router_app
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    app = make_router_app(load_settings())
+    settings = load_settings()
+    set_up_logging("INFO", prompts=settings.log_prompts)
+    app = make_router_app(settings)
     app.worker_main(list(WORKER_ARGUMENTS))
     return 0
 

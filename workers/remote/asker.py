@@ -76,14 +76,15 @@ class Asker:
             if isinstance(outcome, Reply):
                 return outcome, seconds
             blamed = blamed or outcome.trips
-            self._last = outcome.error.message
+            # no words of the endpoint's: they may quote this job, and go into logs and to other jobs
+            self._last = outcome.error.code
             wait = pause(attempt, self._chances.dice(), outcome.retry_after)
             left = None if deadline is None else deadline - time.time()
             if not outcome.again or attempt >= self._entry.max_retries or not worth_waiting(wait, left):
                 raise self._not_before(outcome.error)
             if self._breaker.left(self._chances.clock()) > wait:
                 raise self._turned_away()
-            log.warning("%s; asking again in %.1f s", outcome.error.message, wait)
+            log.warning("%s from %s; asking again in %.1f s", outcome.error.code, self.host, wait)
             await self._chances.sleep(wait)
             attempt += 1
             self.counts["retries"] += 1
