@@ -18,6 +18,7 @@ from batchyard.store import Publication
 from batchyard.wire import task_message
 from router.classifier import Classifier
 from router.decide import Guess, Yard, check_names, decide, matching_rule, needs_guess
+from router.gate import ForeignJob, Gate
 from router.policy import Rule
 
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
@@ -64,15 +65,23 @@ class _Pending:
 
 
 def decide_chunk(
-    bodies: Sequence[object], yard: Yard, classifier: Classifier | None, now: float, max_prompt_bytes: int
+    bodies: Sequence[object],
+    yard: Yard,
+    classifier: Classifier | None,
+    now: float,
+    max_prompt_bytes: int,
+    gate: Gate,
 ) -> tuple[list[Decided], list[Refused]]:
-    """Decide every job of a chunk; texts that need it are classified together. `now` in epoch seconds."""
+    """Decide every job of a chunk that its gate admits; texts that need it are classified together. `now` in
+    epoch seconds."""
     decided: list[Decided] = []
     refused: list[Refused] = []
     pending: list[_Pending] = []
     for body in bodies:
         try:
-            pending.append(_read(body, yard, now, max_prompt_bytes))
+            pending.append(_read(body, yard, now, max_prompt_bytes, gate))
+        except ForeignJob as exc:
+            refused.append(Refused(None, "", exc))
         except YardError as exc:
             refused.append(_refused(body, exc))
     guesses = _guesses(pending, classifier)
@@ -110,11 +119,12 @@ def failed(body: object, exc: Exception) -> Refused:
     return _refused(body, RouteFailed(message, remedy="report it; the router's log has the details"))
 
 
-def _read(body: object, yard: Yard, now: float, max_prompt_bytes: int) -> _Pending:
+def _read(body: object, yard: Yard, now: float, max_prompt_bytes: int, gate: Gate) -> _Pending:
     if not isinstance(body, dict):
         raise InvalidJob(f"a job is an object, not {type(body).__name__}", remedy="submit through the client")
     if "id" not in body:
         raise InvalidJob("has no id", field="id", remedy="submit through the client, which gives it one")
+    body = gate.admit(body)
     job = parse_job(body, max_prompt_bytes)
     check_names(job, yard.catalogue)
     if job.deadline is not None and job.deadline <= now:

@@ -17,11 +17,13 @@ from batchyard import store
 from batchyard.catalogue import Catalogue, load_catalogue
 from batchyard.errors import YardUnavailable
 from batchyard.settings import Settings
+from batchyard.signing import Keys, read_keys
 from batchyard.store import Op
 from router import artefact
 from router.chunk import Decided, Refused, decide_chunk, failed, publications
 from router.classifier import Classifier
 from router.decide import Yard
+from router.gate import Gate
 from router.policy import candidates, check_policy, load_policy
 
 logger = logging.getLogger(__name__)
@@ -93,7 +95,11 @@ def catalogue_document(catalogue: Catalogue) -> str:
 
 
 class Router:
-    """Routes chunks: decides with what is loaded, publishes through the store."""
+    """Routes chunks: decides with what is loaded, publishes through the store.
+
+    Raises:
+        InvalidConfig: the file of the tenants' keys is at fault.
+    """
 
     def __init__(
         self, settings: Settings, loaded: Loaded, sleep: Callable[[float], None] = time.sleep
@@ -101,6 +107,8 @@ class Router:
         self.settings = settings
         self.loaded = loaded
         self._sleep = sleep
+        path = settings.verify_keys_file
+        self._keys = Keys() if path is None else read_keys(path, "BATCHYARD_VERIFY_KEYS_FILE")
         self._redis: redis.Redis = redis.Redis.from_url(
             settings.url,
             retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 2),
@@ -121,15 +129,16 @@ class Router:
         """
         store.run(self._redis, store.put_catalogue(catalogue_document(self.loaded.yard.catalogue)))
 
-    def route(self, bodies: Sequence[object], submitted: float) -> Outcome:
-        """Decide and publish every job of a chunk. Harmless when repeated.
+    def route(self, bodies: Sequence[object], submitted: float, flow: str = "") -> Outcome:
+        """Decide and publish every job of a chunk that came through the flow of the tenant `flow` (empty:
+        through none). Harmless when repeated.
 
         Raises:
             YardUnavailable: Redis was away for longer than `PATIENCE_SECONDS`.
         """
         started = time.perf_counter()
         now = time.time()
-        decided, refused = self._decide(bodies, now)
+        decided, refused = self._decide(bodies, now, Gate(self._keys, flow))
         each = (time.perf_counter() - started) / max(1, len(bodies))
         ready, unsendable = publications(decided, submitted, now, each)
         refused += unsendable
@@ -146,11 +155,13 @@ class Router:
             time.perf_counter() - started,
         )
 
-    def _decide(self, bodies: Sequence[object], now: float) -> tuple[list[Decided], list[Refused]]:
+    def _decide(
+        self, bodies: Sequence[object], now: float, gate: Gate
+    ) -> tuple[list[Decided], list[Refused]]:
         limit = self.settings.max_prompt_bytes
         yard, classifier = self.loaded.yard, self.loaded.classifier
         try:
-            return decide_chunk(bodies, yard, classifier, now, limit)
+            return decide_chunk(bodies, yard, classifier, now, limit, gate)
         except Exception as exc:  # whatever one job provoked must not cost the others theirs
             if len(bodies) == 1:
                 logger.exception("the router failed on a job; it ends with route_failed")
@@ -158,7 +169,7 @@ class Router:
             logger.warning("a chunk of %d failed as a whole; its jobs are tried one by one", len(bodies))
         decided, refused = [], []
         for body in bodies:
-            good, bad = self._decide([body], now)
+            good, bad = self._decide([body], now, gate)
             decided += good
             refused += bad
         return decided, refused
@@ -169,7 +180,7 @@ class Router:
             self._patiently(partial(store.finish, finals, self.settings.result_expires))
         nameless = len(refused) - len(finals)
         if nameless:
-            logger.warning("%d bodies without a usable id were dropped: nobody could ask for them", nameless)
+            logger.warning("%d bodies without an id of their own tenant's were dropped", nameless)
 
     def _patiently(self, operation: Callable[[], Op[T]]) -> T:
         """Run an operation that may be repeated; while Redis is away, wait with growing delays."""

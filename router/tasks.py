@@ -11,6 +11,7 @@ from batchyard.app import make_app
 from batchyard.errors import YardUnavailable
 from batchyard.names import ROUTE_QUEUE, ROUTE_TASK
 from batchyard.settings import Settings
+from batchyard.submission import MAX_CHUNK
 from router.service import Router, load
 
 logger = logging.getLogger(__name__)
@@ -41,16 +42,17 @@ def make_router_app(settings: Settings) -> Celery:
         worker_concurrency=1,
     )
 
-    def route(*args: Any, **kwargs: Any) -> None:
-        run_chunk(router, args, kwargs)
+    def route(self: Any, *args: Any, **kwargs: Any) -> None:
+        run_chunk(router, args, kwargs, str(getattr(self.request, "flow", None) or ""))
 
-    app.task(route, name=ROUTE_TASK, ignore_result=True)
+    app.task(route, bind=True, name=ROUTE_TASK, ignore_result=True)
     app.steps["consumer"].add(_catalogue_step(router))
     return app
 
 
-def run_chunk(router: Router, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Route the chunk in a message's arguments. One that is not ours is logged and done with.
+def run_chunk(router: Router, args: tuple[Any, ...], kwargs: dict[str, Any], flow: str) -> None:
+    """Route the chunk in a message's arguments; `flow` is the tenant of the flow it came through. One that is
+    not ours is logged and done with.
 
     Raises:
         Reject: Redis stayed away; the message goes back to its queue, unharmed.
@@ -64,7 +66,7 @@ def run_chunk(router: Router, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
         return
     jobs, submitted = chunk
     try:
-        outcome = router.route(jobs, submitted)
+        outcome = router.route(jobs, submitted, flow)
     except YardUnavailable as exc:
         logger.error("%d jobs go back to the queue: %s", len(jobs), exc)
         raise Reject(str(exc), requeue=True) from exc
@@ -74,7 +76,9 @@ def run_chunk(router: Router, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
 def _chunk(kwargs: dict[str, Any]) -> tuple[list[object], float] | None:
     """The jobs of a chunk and when they were submitted; None if the keywords are not those of a chunk."""
     jobs, submitted = kwargs.get("jobs"), kwargs.get("submitted")
-    if not isinstance(jobs, list) or not isinstance(submitted, int | float) or not math.isfinite(submitted):
+    if not isinstance(jobs, list) or len(jobs) > MAX_CHUNK:
+        return None
+    if not isinstance(submitted, int | float) or not math.isfinite(submitted):
         return None
     return jobs, float(submitted)
 

@@ -140,17 +140,17 @@ class Recorder:
         self.away = away
         self.given = []
 
-    def route(self, jobs, submitted):
+    def route(self, jobs, submitted, flow):
         if self.away:
             raise YardUnavailable("Redis: gone")
-        self.given.append((jobs, submitted))
+        self.given.append((jobs, submitted, flow))
         return Outcome(len(jobs), {}, {}, 0, 0.0)
 
 
 def test_a_chunk_is_handed_on():
     recorder = Recorder()
-    tasks.run_chunk(recorder, (), {"jobs": [{"id": "a"}], "submitted": 5})
-    assert recorder.given == [([{"id": "a"}], 5.0)]
+    tasks.run_chunk(recorder, (), {"jobs": [{"id": "a"}], "submitted": 5}, "acme")
+    assert recorder.given == [([{"id": "a"}], 5.0, "acme")]
 
 
 @pytest.mark.parametrize(
@@ -161,17 +161,18 @@ def test_a_chunk_is_handed_on():
         ((), {"jobs": [], "submitted": "now"}),
         ((), {"jobs": [], "submitted": float("nan")}),
         ((), {"jobs": {}, "submitted": 5}),
+        ((), {"jobs": [{}] * 10_001, "submitted": 5}),
     ],
 )
 def test_what_is_no_chunk_is_dropped_with_a_line(args, kwargs, caplog):
     recorder = Recorder()
     with caplog.at_level(logging.ERROR):
-        tasks.run_chunk(recorder, args, kwargs)
+        tasks.run_chunk(recorder, args, kwargs, "")
     assert recorder.given == []
     assert "no chunk of jobs was dropped" in caplog.text
 
 
 def test_with_redis_away_the_message_goes_back():
     with pytest.raises(Reject) as caught:
-        tasks.run_chunk(Recorder(away=True), (), {"jobs": [{"id": "a"}], "submitted": 5})
+        tasks.run_chunk(Recorder(away=True), (), {"jobs": [{"id": "a"}], "submitted": 5}, "")
     assert caught.value.requeue
