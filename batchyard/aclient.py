@@ -1,6 +1,5 @@
 """The async client: the same calls as `Client`, awaited."""
 
-import asyncio
 import hashlib
 import time
 from collections import deque
@@ -17,9 +16,9 @@ from batchyard import names, operations, store
 from batchyard.client import CANCELLED
 from batchyard.images import check_image
 from batchyard.job import Job
+from batchyard.names import DEFAULT_TENANT
 from batchyard.operations import PAGE
 from batchyard.result import Result
-from batchyard.revoke import broadcast_revoke
 from batchyard.settings import Settings, load_settings
 from batchyard.states import State
 from batchyard.store import BatchStatus, Op
@@ -40,6 +39,7 @@ class AsyncClient:
             health_check_interval=30,
         )
         self._known: Known | None = None
+        self._key = self.settings.signer()
 
     async def __aenter__(self) -> "AsyncClient":
         return self
@@ -64,7 +64,9 @@ class AsyncClient:
     async def submit(self, job: Job | dict[str, Any] | None = None, /, **fields: Any) -> str:
         """Submit one job; see `Client.submit`."""
         known = await self._catalogue()
-        prepared = prepare(job if job is not None else fields, known, self.settings.max_prompt_bytes)
+        prepared = prepare(
+            job if job is not None else fields, known, self.settings.max_prompt_bytes, key=self._key
+        )
         ttl = self.settings.result_expires
         pushed = await self._run(operations.push([prepared], ttl, stop_at_first=True))
         for refusal in pushed.refused:
@@ -82,16 +84,16 @@ class AsyncClient:
         """Submit any number of jobs as one batch; see `Client.submit_many`."""
         name, size = batch_name(batch), self.settings.chunk_size if chunk_size is None else chunk_size
         limit, ttl = self.settings.max_prompt_bytes, self.settings.result_expires
-        intake = Intake(jobs, name, await self._catalogue(), limit, size, on_error)
+        intake = Intake(jobs, name, await self._catalogue(), limit, size, on_error, self._key)
         for chunk in intake.chunks():
             intake.add(await self._run(operations.push(chunk, ttl, stop_at_first=intake.strict)))
         return intake.handle()
 
-    async def attach(self, image: bytes) -> str:
+    async def attach(self, image: bytes, tenant: str = DEFAULT_TENANT) -> str:
         """Store an image once; see `Client.attach`."""
         check_image(image, self.settings.max_image_bytes, self.settings.max_image_pixels)
         sha256 = hashlib.sha256(image).hexdigest()
-        await self._run(store.put_blob(sha256, image, self.settings.result_expires))
+        await self._run(store.put_blob(tenant, sha256, image, self.settings.result_expires))
         return sha256
 
     async def status(self, job_id: str) -> State:
@@ -137,13 +139,10 @@ class AsyncClient:
 
     async def cancel(self, *job_ids: str) -> int:
         """Cancel jobs; see `Client.cancel`."""
-        stopped, running = 0, list[str]()
+        stopped = 0
         for start in range(0, len(job_ids), PAGE):
             page = job_ids[start : start + PAGE]
-            done = await self._run(store.cancel(page, CANCELLED, self.settings.result_expires))
-            stopped += done.count
-            running += done.running
-        await asyncio.to_thread(broadcast_revoke, self.settings, running)
+            stopped += await self._run(store.cancel(page, CANCELLED, self.settings.result_expires))
         return stopped
 
     async def cancel_batch(self, batch: str) -> int:

@@ -4,10 +4,10 @@ from typing import Any
 
 from celery import Celery
 
-from batchyard.names import PRIORITY_SEPARATOR, PRIORITY_STEPS
+from batchyard.names import PRIORITY_SEPARATOR, PRIORITY_STEPS, UNACKED_KEY
 from batchyard.settings import Settings
 
-UNACKED = "batchyard:unacked"
+UNACKED = UNACKED_KEY
 
 
 def make_app(

@@ -15,9 +15,9 @@ from batchyard import names, operations, store
 from batchyard.errors import JobCancelled
 from batchyard.images import check_image
 from batchyard.job import Job
+from batchyard.names import DEFAULT_TENANT
 from batchyard.operations import PAGE
 from batchyard.result import Result
-from batchyard.revoke import broadcast_revoke
 from batchyard.settings import Settings, load_settings
 from batchyard.states import State
 from batchyard.store import BatchStatus, Op
@@ -44,6 +44,7 @@ class Client:
             health_check_interval=30,
         )
         self._known: Known | None = None
+        self._key = self.settings.signer()
 
     def __enter__(self) -> "Client":
         return self
@@ -75,7 +76,7 @@ class Client:
             IdConflict: the id was used before with another body.
         """
         limit = self.settings.max_prompt_bytes
-        prepared = prepare(job if job is not None else fields, self._catalogue(), limit)
+        prepared = prepare(job if job is not None else fields, self._catalogue(), limit, key=self._key)
         pushed = self._run(operations.push([prepared], self.settings.result_expires, stop_at_first=True))
         for refusal in pushed.refused:
             raise refusal.error
@@ -103,12 +104,12 @@ class Client:
         """
         name, size = batch_name(batch), self.settings.chunk_size if chunk_size is None else chunk_size
         limit, ttl = self.settings.max_prompt_bytes, self.settings.result_expires
-        intake = Intake(jobs, name, self._catalogue(), limit, size, on_error)
+        intake = Intake(jobs, name, self._catalogue(), limit, size, on_error, self._key)
         for chunk in intake.chunks():
             intake.add(self._run(operations.push(chunk, ttl, stop_at_first=intake.strict)))
         return intake.handle()
 
-    def attach(self, image: bytes) -> str:
+    def attach(self, image: bytes, tenant: str = DEFAULT_TENANT) -> str:
         """Store an image (PNG or JPEG) once under its SHA-256, which is returned for an image part.
 
         Raises:
@@ -116,7 +117,7 @@ class Client:
         """
         check_image(image, self.settings.max_image_bytes, self.settings.max_image_pixels)
         sha256 = hashlib.sha256(image).hexdigest()
-        self._run(store.put_blob(sha256, image, self.settings.result_expires))
+        self._run(store.put_blob(tenant, sha256, image, self.settings.result_expires))
         return sha256
 
     # -- out ----------------------------------------------------------------------------------------
@@ -175,17 +176,14 @@ class Client:
     # -- cancel -------------------------------------------------------------------------------------
 
     def cancel(self, *job_ids: str) -> int:
-        """Cancel jobs; returns how many had no result yet. Running ones leave at their engine's next step.
+        """Cancel jobs; returns how many had no result yet. Running ones leave their engine within a second.
 
         A cancelled job has the state REVOKED; one that has a result keeps it.
         """
-        stopped, running = 0, list[str]()
+        stopped = 0
         for start in range(0, len(job_ids), PAGE):
             page = job_ids[start : start + PAGE]
-            done = self._run(store.cancel(page, CANCELLED, self.settings.result_expires))
-            stopped += done.count
-            running += done.running
-        broadcast_revoke(self.settings, running)
+            stopped += self._run(store.cancel(page, CANCELLED, self.settings.result_expires))
         return stopped
 
     def cancel_batch(self, batch: str) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 from batchyard.errors import InvalidConfig, InvalidJob, YardError, shown
 from batchyard.job import Job, new_job_id, parse_job
 from batchyard.names import AUTO
+from batchyard.signing import signed
 from batchyard.wire import dumps
 
 OnError = Callable[[int, object, YardError], None]
@@ -112,9 +113,14 @@ class Known:
 
 
 def prepare(
-    item: object, known: Known, max_prompt_bytes: int, batch: str | None = None, index: int = 0
+    item: object,
+    known: Known,
+    max_prompt_bytes: int,
+    batch: str | None = None,
+    index: int = 0,
+    key: bytes | None = None,
 ) -> Prepared:
-    """One job, checked and encoded.
+    """One job, checked and encoded; signed with `key` if there is one.
 
     Raises:
         InvalidJob: naming the field, the value and the remedy.
@@ -136,6 +142,10 @@ def prepare(
     if job.batch is not None:
         tail = f',"batch":{dumps(job.batch)}}}'
         body, size = body[:-1] + tail, size - 1 + len(tail)
+    if key is not None:
+        size -= len(body)
+        body = signed(body, key)
+        size += len(body)
     return Prepared(
         job.id, body, size, digest, job.priority, job.tenant, job.batch or "", known.model_of(job),
         job.deadline, job.images, index, item,
@@ -173,6 +183,7 @@ class Intake:
         max_prompt_bytes: int,
         size: int,
         on_error: OnError | None,
+        key: bytes | None = None,
     ) -> None:
         if not isinstance(size, int) or not 1 <= size <= MAX_CHUNK:
             raise InvalidConfig(
@@ -186,6 +197,7 @@ class Intake:
         self._max_prompt_bytes = max_prompt_bytes
         self._size = size
         self._on_error = on_error
+        self._key = key
         self.strict = on_error is None
         self._new = self._duplicates = self._refused = 0
 
@@ -199,7 +211,7 @@ class Intake:
         size = 0
         for index, item in enumerate(self._items):
             try:
-                job = prepare(item, self._known, self._max_prompt_bytes, self._batch, index)
+                job = prepare(item, self._known, self._max_prompt_bytes, self._batch, index, self._key)
             except YardError as exc:
                 if self.strict and chunk:
                     yield chunk

@@ -28,7 +28,7 @@ from batchyard.errors import EngineLost, JobFailed, YardError, error_of
 from batchyard.names import RUN_TASK
 from batchyard.result import Result
 from batchyard.states import State
-from workers.blobs import ImageLimits, image_frame
+from workers.blobs import ImageLimits, image_frame, owner_of
 from workers.engine.frames import FrameError
 from workers.engine_process import EngineProcess, Frame
 from workers.pool_job import Delivery, PoolJob, read_body
@@ -285,13 +285,14 @@ class EnginePool(BasePool):
             return
         self._feed()
 
-    def _supply(self, sha256: str) -> None:
+    def _supply(self, name: str) -> None:
         """Send the engine an image that jobs in it wait for; they wait while Redis is away."""
+        owner = owner_of(name, (unit.job for unit in self._inside.values()))
         try:
-            frame = image_frame(self._yard.redis, sha256, self._yard.image_limits)
+            frame = image_frame(self._yard.redis, name, *owner, self._yard.image_limits)
         except YardError:
-            logger.warning("could not fetch the image %s…; trying again", sha256[:12], exc_info=True)
-            self._hub.call_later(STORE_AGAIN_SECONDS, self._supply, sha256)
+            logger.warning("could not fetch the image %s…; trying again", owner[1][:12], exc_info=True)
+            self._hub.call_later(STORE_AGAIN_SECONDS, self._supply, name)
             return
         self._send(frame)
 
