@@ -1,8 +1,9 @@
 """Whether bytes are a whole image that llama.cpp's decoder can read, and no more work than its size says.
 
-Checked at submit, where the caller can still mend it, and again by the worker. PNG or JPEG, by structure: headers
-and checksums are read and packed pixels unpacked to see how many there are, but no picture is made of them. The
-decoder itself unpacks a PNG to its end, whatever its header says, and passes over all of a JPEG for each scan.
+Checked at submit, where the caller can still mend it, and again by the worker. PNG or JPEG, by structure:
+headers and checksums are read and packed pixels unpacked to see how many there are, but no picture is made of
+them. The decoder itself unpacks a PNG to its end, whatever its header says, and passes over all of a JPEG for
+each scan.
 """
 
 import re

@@ -24,6 +24,8 @@ from batchyard.sampling import Finite, Sampling
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/@+-]{0,127}$")]
 """What ids, tasks, models, batches and tenants may be called."""
 
+MAX_IMAGES = 100
+
 PRIORITIES = {"interactive": 0, "batch": 6}
 """Named priorities on Celery's Redis scale: 0 goes first, 9 last."""
 
@@ -53,7 +55,7 @@ class Message(_Frozen):
     """One chat message, as in OpenAI's API: `content` is text or a list of parts."""
 
     role: Literal["system", "user", "assistant"]
-    content: str | tuple[Part, ...]
+    content: str | Annotated[tuple[Part, ...], Field(max_length=1000)]
 
     @property
     def text(self) -> str:
@@ -92,7 +94,7 @@ class Job(_Frozen):
     model: Name = AUTO
     prompt: str | None = None
     raw: bool = False
-    messages: Annotated[tuple[Message, ...], Field(min_length=1)] | None = None
+    messages: Annotated[tuple[Message, ...], Field(min_length=1, max_length=1000)] | None = None
     sampling: Sampling = Sampling()
     output: Output | None = None
     priority: Annotated[int, Field(ge=0, le=9)] = PRIORITIES["batch"]
@@ -161,6 +163,7 @@ def parse_job(data: object, max_prompt_bytes: int = 1_048_576) -> Job:
         except ValidationError as exc:
             raise _invalid(exc) from None
     _check_text(job, max_prompt_bytes)
+    _check_images(job)
     return job
 
 
@@ -203,11 +206,22 @@ def _check_text(job: Job, max_prompt_bytes: int) -> None:
         )
 
 
+def _check_images(job: Job) -> None:
+    if len(job.images) > MAX_IMAGES:
+        raise InvalidJob(
+            f"{len(job.images):,} images, the limit is {MAX_IMAGES}",
+            field="messages",
+            remedy="make several jobs of it",
+        )
+
+
 _REMEDIES = {
     "string_pattern_mismatch": "use letters, digits and _.:/@+- (128 at most, a letter or digit first)",
     "missing": "give it a value",
     "finite_number": "give a finite number",
     "string_unicode": "decode the bytes with the encoding they were written in before submitting",
+    "union_tag_invalid": "use text or image; no address or path in a job is ever opened: attach the image's "
+    "bytes, and name them by their hash",
 }
 
 
@@ -228,6 +242,8 @@ def _remedy(kind: str, loc: list[str]) -> str:
         known = [*Job.model_fields] if len(loc) == 1 else [*Sampling.model_fields]
         close = difflib.get_close_matches(loc[-1], known, n=1)
         return f"did you mean {close[0]}?" if close else "remove it, or put it under metadata"
+    if loc and loc[-1] == "sha256":
+        return "attach the image's bytes: sha256 = client.attach(data); no address or path is ever opened"
     if kind in _REMEDIES:
         return _REMEDIES[kind]
     if len(loc) == 1 and field in _FIELD_REMEDIES:
@@ -237,9 +253,12 @@ def _remedy(kind: str, loc: list[str]) -> str:
 
 def _invalid(exc: ValidationError) -> InvalidJob:
     """Our error for the first fault pydantic found, with the value as the caller wrote it."""
-    first = exc.errors()[0]
-    branches = {"text", "image", "json_schema", "grammar", "choices", "embedding", "tuple[Part, ...]", "str"}
-    loc = [str(part) for part in first["loc"]]
+    faults = exc.errors()
+    # a list is no text; what is said about it as a list helps more
+    as_list = (one for one in faults if one["type"] != "string_type" or not isinstance(one["input"], list))
+    first = next(as_list, faults[0])
+    branches = {"text", "image", "json_schema", "grammar", "choices", "embedding", "str"}
+    loc = [str(part) for part in first["loc"] if not str(part).startswith("tuple[")]
     field = ".".join(
         part for i, part in enumerate(loc) if i == 0 or not (part in branches and i + 1 < len(loc))
     )

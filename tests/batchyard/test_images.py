@@ -70,7 +70,9 @@ def test_a_png_that_unpacks_to_more_than_its_size_is_found_without_unpacking_it_
         check_image(packed_png(30, 20, bomb), 1 << 20, 10_000)
 
 
-@pytest.mark.parametrize("depth, colours, channels", [(8, 2, 3), (16, 6, 4), (8, 0, 1), (16, 4, 2), (1, 3, 1)])
+@pytest.mark.parametrize(
+    "depth, colours, channels", [(8, 2, 3), (16, 6, 4), (8, 0, 1), (16, 4, 2), (1, 3, 1)]
+)
 def test_pixel_data_of_every_kind_fits_its_size(depth: int, colours: int, channels: int) -> None:
     row = 1 + 33 * depth * channels // 8
     whole = packed_png(33, 21, zlib.compress(b"\x01" * row * 21), depth, colours)
