@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from batchyard import __version__
+from batchyard.cli_acl import add_acl
 from batchyard.errors import InvalidConfig, ResultTimeout, YardError
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
     schema = commands.add_parser("schema", help="print a JSON Schema")
     schema.add_argument("what", choices=["models", "hardware", "job"])
     schema.set_defaults(command=_schema)
+    add_acl(commands)
     return parser
 
 
