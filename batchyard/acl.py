@@ -67,21 +67,8 @@ def producer(tenant: str) -> Rights:
         commands=(
             *_CONNECT,
             *_SCRIPTS,
-            *_allow(sorted(called(scripts.SUBMIT, scripts.CANCEL) - {"ltrim", "zadd", "zrem"})),
-            *_allow(
-                [
-                    "get",
-                    "mget",
-                    "set",
-                    "exists",
-                    "hmget",
-                    "lrange",
-                    "xrange",
-                    "xread",
-                    "subscribe",
-                    "unsubscribe",
-                ]
-            ),
+            *_allow(" ".join(sorted(called(scripts.SUBMIT, scripts.CANCEL) - {"ltrim", "zadd", "zrem"}))),
+            *_allow("get mget set exists hmget lrange xrange xread subscribe unsubscribe"),
         ),
         keys=(
             names.claim_key(everything),
@@ -139,9 +126,9 @@ def flower(database: int = 0) -> Rights:
         commands=(
             *_CONNECT,
             *_SCRIPTS,
-            *_allow(["sadd", "srem", "smembers", "zadd", "zrem", "zrangebyscore", "time", "del", "exists"]),
-            *_allow(["pexpire", "multi", "exec", "llen", "publish"]),
-            *_allow(["subscribe", "unsubscribe", "psubscribe", "punsubscribe"]),
+            *_allow("sadd srem smembers zadd zrem zrangebyscore time del exists"),
+            *_allow("pexpire multi exec llen publish"),
+            *_allow("subscribe unsubscribe psubscribe punsubscribe"),
         ),
         keys=_REMOTE_CONTROL_KEYS,
         reads=(names.ROUTE_QUEUE, names.ROUTE_QUEUE + _PRIORITY, names.model_queue("*")),
@@ -155,10 +142,8 @@ def auditor() -> Rights:
         commands=(
             *_CONNECT,
             *_SCRIPTS,
-            *_allow(
-                ["get", "mget", "set", "del", "exists", "time", "xadd", "xrange", "xlen", "xdel", "xtrim"]
-            ),
-            *_allow(["xreadgroup", "xgroup", "xack", "xpending", "xclaim", "xautoclaim", "xinfo"]),
+            *_allow("get mget set del exists time xadd xrange xlen xdel xtrim"),
+            *_allow("xreadgroup xgroup xack xpending xclaim xautoclaim xinfo"),
         ),
         keys=(names.FINALS_KEY, names.AUDITING_KEY),
         reads=(names.result_key("*"),),
@@ -221,8 +206,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/@+-]{0,127}")
 """What tenants and models may be called; nothing in it means more than itself in a pattern."""
 
 
-def _allow(commands: Sequence[str]) -> tuple[str, ...]:
-    return tuple(f"+{command}" for command in commands)
+def _allow(commands: str) -> tuple[str, ...]:
+    return tuple(f"+{command}" for command in commands.split())
 
 
 _CONNECT = ("+ping", "+select")
