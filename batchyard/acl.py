@@ -273,6 +273,7 @@ _REMOTE_CONTROL_KEYS = (
     *_MAILBOXES,
     *(queue + _PRIORITY for queue in _MAILBOXES),
     *(names.bell_key(queue) for queue in _MAILBOXES),
+    *(_any_priority(names.ring_key(queue, _ANY)) for queue in _MAILBOXES),
 )
 """Celery's: which queues are bound to which exchange, where answers to `inspect` go, and the lists of queues
 that get what is broadcast (empty, but looked at).

@@ -2,6 +2,7 @@
 
 import json
 import time
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -324,6 +325,17 @@ def test_flower_watches_and_commands_nobody(op: redis.Redis, roles: Roles) -> No
             ("HGETALL", names.UNACKED_KEY),
         ):
             assert refused(connection, *command), command
+
+
+@pytest.mark.parametrize("user", ["router", "worker", "worker-chat"])
+def test_who_asks_others_how_they_are_waits_for_answers(user: str, op: redis.Redis, roles: Roles) -> None:
+    queue = f"{uuid.uuid4()}.reply.celery.pidbox"
+    with roles.come_as(user) as connection:
+        keys = (f"{names.UNACKED_KEY}:index", names.UNACKED_KEY, queue, names.priority_queue(queue, 3))
+        assert (
+            connection.eval(scripts.POP, 4, *keys, names.RESULT_KEY_PREFIX, queue, 0, 0, queue, 3, 0) is None
+        )  # type: ignore[no-untyped-call]
+        assert connection.blpop([names.bell_key(queue)], 0.01) is None
 
 
 def test_the_auditor_reads_what_has_ended_and_no_job(op: redis.Redis, roles: Roles) -> None:

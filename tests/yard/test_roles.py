@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import pickle
+import socket
 import time
 import urllib.error
 import urllib.parse
@@ -275,6 +276,22 @@ def test_a_pickle_is_never_loaded(
     with running.roles.come_as("operator") as op:
         assert op.llen(names.ROUTE_QUEUE) == op.llen(names.model_queue("defect_detect")) == 0
     assert not trap.exists()
+
+
+def test_a_schema_fetches_nothing(client: Client, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.json"
+    secret.write_text('{"type": "object"}', encoding="utf-8")
+    with socket.create_server(("127.0.0.1", 0)) as trap:
+        url = f"http://127.0.0.1:{trap.getsockname()[1]}/schema"
+        for word in ("$ref", "$dynamicRef", "$recursiveRef", "$schema", "$id"):
+            for address in (url, secret.as_uri()):
+                schema = {"type": "object", "properties": {"a": {"type": "string"}}, word: address}
+                form = {"type": "json_schema", "schema": schema}
+                result = client.result(client.submit({**GOOD, "output": form}), timeout=60)
+                assert result.ok or (result.error is not None and result.error.code == "schema_invalid")
+        trap.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            trap.accept()  # nobody came
 
 
 @pytest.fixture(scope="module")
