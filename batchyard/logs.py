@@ -10,15 +10,16 @@ import traceback
 from types import TracebackType
 from typing import Any
 
-import redis
-
 from batchyard.errors import InvalidConfig, YardUnavailable
 
 WITHHELD = "(withheld, it may quote a job; BATCHYARD_LOG_PROMPTS=true shows it)"
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
-_SAID = (OSError, redis.ConnectionError, redis.TimeoutError, InvalidConfig, YardUnavailable)
-"""Exceptions whose messages are about machines and settings."""
+_SAID = (OSError, InvalidConfig, YardUnavailable)
+_SAID_BY_REDIS = frozenset({"ConnectionError", "TimeoutError", "BusyLoadingError", "MaxConnectionsError"})
+"""Exceptions whose messages are about machines and settings; redis-py's by name, for engines must not know
+it. Its others may quote a command.
+"""
 _BODY = "message body"
 """In each of the texts under which Celery's consumer prints one."""
 
@@ -50,7 +51,8 @@ class WithoutTexts(logging.Formatter):
 
 def described(error: object) -> str:
     """An exception as a log may show it: its type, and its message where that is about machines."""
-    if isinstance(error, _SAID):
+    of_redis = type(error).__module__ == "redis.exceptions" and type(error).__name__ in _SAID_BY_REDIS
+    if of_redis or isinstance(error, _SAID):
         return f"{type(error).__name__}: {error}"
     return f"{type(error).__name__} {WITHHELD}"
 

@@ -10,7 +10,6 @@ import asyncio
 import socket
 
 from batchyard.logs import set_up_logging
-from batchyard.settings import load_settings
 from workers.engine.lifeline import die_with_parent, leave_interrupts_to_parent
 from workers.port.backend import Load
 from workers.port.server import serve
@@ -23,7 +22,7 @@ def run_child(program: str, load: Load) -> int:
     options = parser.parse_args()
     leave_interrupts_to_parent()
     die_with_parent()
-    set_up_logging("WARNING", prompts=load_settings().log_prompts)
+    set_up_logging("WARNING", prompts=False)
     with socket.socket(fileno=options.fd) as connection:
         connection.setblocking(False)
         return asyncio.run(serve(connection, load))
