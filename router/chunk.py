@@ -124,8 +124,8 @@ def _read(body: object, yard: Yard, now: float, max_prompt_bytes: int, gate: Gat
         raise InvalidJob(f"a job is an object, not {type(body).__name__}", remedy="submit through the client")
     if "id" not in body:
         raise InvalidJob("has no id", field="id", remedy="submit through the client, which gives it one")
-    body = gate.admit(body)
-    job = parse_job(body, max_prompt_bytes)
+    admitted = gate.admit(body)
+    job = parse_job(admitted, max_prompt_bytes)
     check_names(job, yard.catalogue)
     if job.deadline is not None and job.deadline <= now:
         raise JobExpired(
@@ -133,7 +133,7 @@ def _read(body: object, yard: Yard, now: float, max_prompt_bytes: int, gate: Gat
             field="deadline",
             remedy="give it more time, or a higher priority",
         )
-    return _Pending(job, body, matching_rule(job, yard.policy))
+    return _Pending(job, admitted, matching_rule(job, yard.policy))
 
 
 def _guesses(pending: Sequence[_Pending], classifier: Classifier | None) -> list[Guess | None]:
