@@ -83,7 +83,7 @@ class Asker:
             if not outcome.again or attempt >= self._entry.max_retries or not worth_waiting(wait, left):
                 raise self._not_before(outcome.error)
             if self._breaker.left(self._chances.clock()) > wait:
-                raise self._turned_away()
+                raise self._turned_away(outcome.error.message)
             log.warning("%s from %s; asking again in %.1f s", outcome.error.code, self.host, wait)
             await self._chances.sleep(wait)
             attempt += 1
@@ -153,10 +153,12 @@ class Asker:
             error.retry_after = seconds
         return error
 
-    def _turned_away(self) -> EndpointError:
+    def _turned_away(self, told: str = "") -> EndpointError:
+        """The error of a job that is not asked for; `told` is what the endpoint said to this very job."""
         self.counts["turned_away"] += 1
         seconds = self._breaker.left(self._chances.clock())
-        last = f" (last: {self._last})" if self._last else ""
+        last = told or self._last
+        last = f" (last: {last})" if last else ""
         return EndpointError(
             ENDPOINT_UNAVAILABLE,
             f"{self._endpoint.host} keeps failing and is not asked for {seconds:.1f} s more{last}",
