@@ -20,7 +20,6 @@ from batchyard.job import Job
 from batchyard.operations import PAGE
 from batchyard.patience import Patience
 from batchyard.result import Result
-from batchyard.revoke import broadcast_revoke
 from batchyard.settings import Settings, load_settings
 from batchyard.states import State
 from batchyard.store import BatchStatus, Op
@@ -47,6 +46,7 @@ class AsyncClient:
         self._tenant = Tenant(self.settings.tenant)
         self._redis = connect_async(self.settings)
         self._known: Known | None = None
+        self._key = self.settings.signer()
 
     async def __aenter__(self) -> "AsyncClient":
         return self
@@ -73,7 +73,8 @@ class AsyncClient:
     ) -> str:
         """Submit one job; see `Client.submit`."""
         known, limit = await self._catalogue(), self.settings.max_prompt_bytes
-        prepared = prepare(job if job is not None else fields, known, limit, own=self._tenant.name)
+        given = job if job is not None else fields
+        prepared = prepare(given, known, limit, own=self._tenant.name, key=self._key)
         async for pushed in self._push([prepared], Patience(wait), strict=True):
             for refusal in pushed.refused:
                 raise refusal.error
@@ -92,7 +93,7 @@ class AsyncClient:
         name = batch_name(batch, self._tenant.name)
         size = self.settings.chunk_size if chunk_size is None else chunk_size
         known, limit = await self._catalogue(), self.settings.max_prompt_bytes
-        intake = Intake(jobs, name, known, limit, size, on_error)
+        intake = Intake(jobs, name, known, limit, size, on_error, key=self._key)
         patience = Patience(wait)
         for chunk in intake.chunks():
             async for pushed in self._push(chunk, patience, strict=intake.strict):
@@ -113,11 +114,13 @@ class AsyncClient:
             chunk = pushed.left
             await asyncio.sleep(patience.pause(pushed))
 
-    async def attach(self, image: bytes) -> str:
+    async def attach(self, image: bytes, tenant: str | None = None) -> str:
         """Store an image once; see `Client.attach`."""
         check_image(image, self.settings.max_image_bytes, self.settings.max_image_pixels)
         sha256 = hashlib.sha256(image).hexdigest()
-        await self._run(store.put_blob(sha256, image, self.settings.result_expires))
+        await self._run(
+            store.put_blob(tenant or self._tenant.name, sha256, image, self.settings.result_expires)
+        )
         return sha256
 
     async def status(self, job_id: str) -> State:
@@ -174,13 +177,10 @@ class AsyncClient:
         return await self._cancel(self._pages(batch))
 
     async def _cancel(self, pages: AsyncIterator[Sequence[str]]) -> int:
-        stopped, running = 0, list[str]()
+        stopped = 0
         async for page in pages:
             ids = [self._tenant.full(job_id) for job_id in page]
-            done = await self._run(store.cancel(ids, CANCELLED, self.settings.result_expires))
-            stopped += done.count
-            running += done.running
-        await asyncio.to_thread(broadcast_revoke, self.settings, running)
+            stopped += await self._run(store.cancel(ids, CANCELLED, self.settings.result_expires))
         return stopped
 
 

@@ -6,11 +6,11 @@ from celery import Celery
 
 from batchyard.broker import Broker
 from batchyard.connections import backend_settings, broker_options
-from batchyard.names import PRIORITY_SEPARATOR, PRIORITY_STEPS
+from batchyard.names import PRIORITY_SEPARATOR, PRIORITY_STEPS, UNACKED_KEY
 from batchyard.plain_json import register_plain_json
 from batchyard.settings import Settings
 
-UNACKED = "batchyard:unacked"
+UNACKED = UNACKED_KEY
 
 
 def make_app(

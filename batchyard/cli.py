@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from batchyard import __version__, cli_audit
+from batchyard.cli_acl import add_acl
 from batchyard.cli_dead import add_dead_commands
 from batchyard.errors import InvalidConfig, ResultTimeout, YardError
 
@@ -101,6 +102,7 @@ def build_parser() -> argparse.ArgumentParser:
     schema = commands.add_parser("schema", help="print a JSON Schema")
     schema.add_argument("what", choices=["models", "hardware", "job"])
     schema.set_defaults(command=_schema)
+    add_acl(commands)
     return parser
 
 

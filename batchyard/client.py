@@ -18,7 +18,6 @@ from batchyard.job import Job
 from batchyard.operations import PAGE
 from batchyard.patience import Patience
 from batchyard.result import Result
-from batchyard.revoke import broadcast_revoke
 from batchyard.settings import Settings, load_settings
 from batchyard.states import State
 from batchyard.store import BatchStatus, Op
@@ -54,6 +53,7 @@ class Client:
         self._tenant = Tenant(self.settings.tenant)
         self._redis = connect(self.settings)
         self._known: Known | None = None
+        self._key = self.settings.signer()
 
     def __enter__(self) -> "Client":
         return self
@@ -90,9 +90,8 @@ class Client:
             YardBusy: there is no room; `retry_after` says when to try again.
         """
         limit = self.settings.max_prompt_bytes
-        prepared = prepare(
-            job if job is not None else fields, self._catalogue(), limit, own=self._tenant.name
-        )
+        given = job if job is not None else fields
+        prepared = prepare(given, self._catalogue(), limit, own=self._tenant.name, key=self._key)
         for pushed in self._push([prepared], Patience(wait), strict=True):
             for refusal in pushed.refused:
                 raise refusal.error
@@ -125,7 +124,8 @@ class Client:
         """
         name = batch_name(batch, self._tenant.name)
         size = self.settings.chunk_size if chunk_size is None else chunk_size
-        intake = Intake(jobs, name, self._catalogue(), self.settings.max_prompt_bytes, size, on_error)
+        limit = self.settings.max_prompt_bytes
+        intake = Intake(jobs, name, self._catalogue(), limit, size, on_error, key=self._key)
         patience = Patience(wait)
         for chunk in intake.chunks():
             for pushed in self._push(chunk, patience, strict=intake.strict):
@@ -143,7 +143,7 @@ class Client:
             chunk = pushed.left
             time.sleep(patience.pause(pushed))
 
-    def attach(self, image: bytes) -> str:
+    def attach(self, image: bytes, tenant: str | None = None) -> str:
         """Store an image (PNG or JPEG) once under its SHA-256, which is returned for an image part.
 
         Raises:
@@ -151,7 +151,7 @@ class Client:
         """
         check_image(image, self.settings.max_image_bytes, self.settings.max_image_pixels)
         sha256 = hashlib.sha256(image).hexdigest()
-        self._run(store.put_blob(sha256, image, self.settings.result_expires))
+        self._run(store.put_blob(tenant or self._tenant.name, sha256, image, self.settings.result_expires))
         return sha256
 
     # -- out ----------------------------------------------------------------------------------------
@@ -214,7 +214,7 @@ class Client:
     # -- cancel -------------------------------------------------------------------------------------
 
     def cancel(self, *job_ids: str) -> int:
-        """Cancel jobs; returns how many had no result yet. Running ones leave at their engine's next step.
+        """Cancel jobs; returns how many had no result yet. Running ones leave their engine within a second.
 
         A cancelled job has the state REVOKED; one that has a result keeps it.
         """
@@ -225,13 +225,10 @@ class Client:
         return self._cancel(self._pages(batch))
 
     def _cancel(self, pages: Iterable[Sequence[str]]) -> int:
-        stopped, running = 0, list[str]()
+        stopped = 0
         for page in pages:
             ids = [self._tenant.full(job_id) for job_id in page]
-            done = self._run(store.cancel(ids, CANCELLED, self.settings.result_expires))
-            stopped += done.count
-            running += done.running
-        broadcast_revoke(self.settings, running)
+            stopped += self._run(store.cancel(ids, CANCELLED, self.settings.result_expires))
         return stopped
 
 

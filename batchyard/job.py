@@ -32,6 +32,8 @@ FullName = Annotated[
 ]
 """What ids and batches may be called: a name, behind `tenant~` where it is not the default tenant's."""
 
+MAX_IMAGES = 100
+
 PRIORITIES = {"interactive": 0, "batch": 6}
 """Named priorities on Celery's Redis scale: 0 goes first, 9 last."""
 
@@ -63,7 +65,7 @@ class Message(_Frozen):
     """One chat message, as in OpenAI's API: `content` is text or a list of parts."""
 
     role: Literal["system", "user", "assistant"]
-    content: str | tuple[Part, ...]
+    content: str | Annotated[tuple[Part, ...], Field(max_length=1000)]
 
     @property
     def text(self) -> str:
@@ -103,7 +105,7 @@ class Job(_Frozen):
     model: Name = AUTO
     prompt: str | None = None
     raw: StrictBool = False
-    messages: Annotated[tuple[Message, ...], Field(min_length=1)] | None = None
+    messages: Annotated[tuple[Message, ...], Field(min_length=1, max_length=1000)] | None = None
     sampling: Sampling = Sampling()
     output: Output | None = None
     priority: Annotated[Whole, Field(ge=0, le=9), WithJsonSchema(_PRIORITY_SCHEMA)] = PRIORITIES["batch"]
@@ -172,6 +174,7 @@ def parse_job(data: object, max_prompt_bytes: int = 1_048_576) -> Job:
         except ValidationError as exc:
             raise _invalid(exc) from None
     _check_text(job, max_prompt_bytes)
+    _check_images(job)
     return job
 
 
@@ -214,6 +217,15 @@ def _check_text(job: Job, max_prompt_bytes: int) -> None:
         )
 
 
+def _check_images(job: Job) -> None:
+    if len(job.images) > MAX_IMAGES:
+        raise InvalidJob(
+            f"{len(job.images):,} images, the limit is {MAX_IMAGES}",
+            field="messages",
+            remedy="make several jobs of it",
+        )
+
+
 _LONGEST_FIELD = 200
 
 _REMEDIES = {
@@ -221,6 +233,8 @@ _REMEDIES = {
     "missing": "give it a value",
     "finite_number": "give a finite number",
     "string_unicode": "decode the bytes with the encoding they were written in before submitting",
+    "union_tag_invalid": "use text or image; no address or path in a job is ever opened: attach the image's "
+    "bytes, and name them by their hash",
 }
 
 
@@ -243,6 +257,8 @@ def _remedy(kind: str, loc: list[str]) -> str:
         return f"did you mean {close[0]}?" if close else "remove it, or put it under metadata"
     if kind == "string_pattern_mismatch" and loc == ["tenant"]:
         return "use letters, digits and _.- (64 at most, a letter or digit first)"
+    if loc and loc[-1] == "sha256":
+        return "attach the image's bytes: sha256 = client.attach(data); no address or path is ever opened"
     if kind in _REMEDIES:
         return _REMEDIES[kind]
     if len(loc) == 1 and field in _FIELD_REMEDIES:
@@ -252,9 +268,12 @@ def _remedy(kind: str, loc: list[str]) -> str:
 
 def _invalid(exc: ValidationError) -> InvalidJob:
     """Our error for the first fault pydantic found, with the value as the caller wrote it."""
-    first = exc.errors(include_url=False, include_context=False)[0]
-    branches = {"text", "image", "json_schema", "grammar", "choices", "embedding", "tuple[Part, ...]", "str"}
-    loc = [str(part) for part in first["loc"]]
+    faults = exc.errors(include_url=False, include_context=False)
+    # a list is no text; what is said about it as a list helps more
+    as_list = (one for one in faults if one["type"] != "string_type" or not isinstance(one["input"], list))
+    first = next(as_list, faults[0])
+    branches = {"text", "image", "json_schema", "grammar", "choices", "embedding", "str"}
+    loc = [str(part) for part in first["loc"] if not str(part).startswith("tuple[")]
     field = ".".join(
         part for i, part in enumerate(loc) if i == 0 or not (part in branches and i + 1 < len(loc))
     )

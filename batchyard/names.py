@@ -42,6 +42,10 @@ DEAD_KEY = "batchyard:dead"
 """Hash: dead letters as JSON by their id."""
 DEAD_INDEX_KEY = "batchyard:dead:index"
 """Sorted set: the ids of dead letters by time."""
+UNACKED_KEY = "batchyard:unacked"
+"""Hash: messages that a consumer has, by their delivery tags; with `:index` their leases."""
+JANITOR_KEY = "batchyard:janitor"
+"""Which router does what is done by one of them."""
 
 
 def full_name(tenant: str, name: str) -> str:
@@ -129,6 +133,6 @@ def alone_key(name: str) -> str:
     return f"batchyard:alone:{name}"
 
 
-def blob_key(sha256: str) -> str:
-    """Where an attachment is kept, under the hash of its content."""
-    return f"batchyard:blob:{sha256}"
+def blob_key(tenant: str, sha256: str) -> str:
+    """Where a tenant's attachment is kept, under the hash of its content."""
+    return f"batchyard:blob|{tenant}|{sha256}"

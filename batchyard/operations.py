@@ -33,7 +33,7 @@ def push(chunk: Sequence[Prepared], ttl: int, *, stop_at_first: bool) -> Op[Push
     there is no room for all, the first of them are queued as far as there is.
     """
     hashes = sorted({sha for job in chunk for sha in job.images})
-    missing = set((yield from store.missing_blobs(hashes)))
+    missing = set((yield from store.missing_blobs(chunk[0].tenant, hashes)))
     faults: dict[int, YardError] = {}
     for position, job in enumerate(chunk):
         gone = [sha for sha in job.images if sha in missing]

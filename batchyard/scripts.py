@@ -190,8 +190,8 @@ CANCEL = (
     FINAL
     + """
 -- ttl, n, (job id, document) * n
--- Ends known jobs that have no result as REVOKED. Returns {how many, ids of those that a worker has}.
-local ended, running = 0, {}
+-- Ends known jobs that have no result as REVOKED; a worker that has one sees it. Returns how many.
+local ended = 0
 for i = 0, tonumber(ARGV[2]) - 1 do
   local id, document = ARGV[3 + 2 * i], ARGV[4 + 2 * i]
   local key = 'celery-task-meta-' .. id
@@ -202,11 +202,9 @@ for i = 0, tonumber(ARGV[2]) - 1 do
     redis.call('SET', key, document, 'EX', ARGV[1])
     announce(key, document, id, batch, 'REVOKED', ARGV[1], previous)
     ended = ended + 1
-    local status = status_of(previous)
-    if status ~= 'QUEUED' and status ~= 'ROUTED' then running[#running + 1] = id end
   end
 end
-return {ended, running}
+return ended
 """
 )
 

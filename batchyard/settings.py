@@ -7,11 +7,12 @@ from typing import Annotated
 from urllib.parse import parse_qs, urlsplit
 
 import redis
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from batchyard.errors import InvalidConfig
 from batchyard.names import DEFAULT_TENANT
+from batchyard.signing import checked_key, read_key
 from batchyard.tenant import TenantName
 
 
@@ -50,6 +51,13 @@ class Settings(BaseSettings):
     audit_url: str = "sqlite:///state/audit.db"
     """Where final results are recorded for good: sqlite:///FILE, postgresql://…, or jsonl:FOLDER."""
     audit_url_file: Path | None = None
+    signing_key: SecretStr | None = None
+    """The key with which this process signs its jobs: 32 or more bytes in hexadecimal."""
+    signing_key_file: Path | None = None
+    verify_keys_file: Path | None = None
+    """The router's file of the tenants' keys: a JSON object, see `batchyard.signing`."""
+    log_prompts: bool = False
+    """Whether logs may quote the texts of jobs."""
     omp_spin_count: Annotated[int, Field(ge=0)] | None = 2000
     """GOMP_SPINCOUNT of the engine, whose threads share their cores with others; None for OpenMP's own. Where
     it is not set, the machine's hardware profile decides."""
@@ -86,6 +94,18 @@ class Settings(BaseSettings):
             return self.audit_url
         url = _secret(self.audit_url_file, "BATCHYARD_AUDIT_URL")
         return checked_audit_url(url, "BATCHYARD_AUDIT_URL_FILE")
+
+    def signer(self) -> bytes | None:
+        """The key to sign jobs with, from its file where one is named; None for none.
+
+        Raises:
+            InvalidConfig: the file cannot be read, or the key is none.
+        """
+        if self.signing_key_file is not None:
+            return read_key(self.signing_key_file, "BATCHYARD_SIGNING_KEY_FILE")
+        if self.signing_key is not None:
+            return checked_key(self.signing_key.get_secret_value(), "BATCHYARD_SIGNING_KEY")
+        return None
 
 
 def _secret(path: Path, variable: str) -> str:

@@ -59,14 +59,6 @@ class Submitted:
 
 
 @dataclass(frozen=True, slots=True)
-class Cancelled:
-    """How many jobs a cancellation ended, and which of them a worker had in hand."""
-
-    count: int
-    running: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class BatchStatus:
     """Counters of a batch; `done` counts every final state."""
 
@@ -155,13 +147,13 @@ def finish(results: Iterable[tuple[str, str, State, str]], ttl: int) -> Op[int]:
     return sum(int(reply) for reply in replies)
 
 
-def cancel(job_ids: Sequence[str], error: YardError, ttl: int) -> Op[Cancelled]:
-    """End jobs that are known and have no result as REVOKED."""
+def cancel(job_ids: Sequence[str], error: YardError, ttl: int) -> Op[int]:
+    """End jobs that are known and have no result as REVOKED; returns how many."""
     if not job_ids:
-        return Cancelled(0, ())
+        return 0
     words = [word for id_ in job_ids for word in (id_, failure_document(id_, State.REVOKED, error))]
     (reply,) = yield [("EVAL", CANCEL, 0, ttl, len(job_ids), *words)]
-    return Cancelled(int(reply[0]), tuple(_text(job_id) for job_id in reply[1]))
+    return int(reply)
 
 
 def state_document(job_id: str, state: State, result: object = None, attempt: int = 1) -> str:
@@ -217,22 +209,22 @@ def await_completed(batch: str, after: str, block_ms: int) -> Op[None]:
     yield [("XREAD", "COUNT", 1, "BLOCK", block_ms, "STREAMS", names.batch_done_key(batch), after)]
 
 
-def put_blob(sha256: str, data: bytes, ttl: int) -> Op[None]:
-    """Keep an attachment under its hash; the same content again only renews its time."""
-    yield [("SET", names.blob_key(sha256), data, "EX", ttl)]
+def put_blob(tenant: str, sha256: str, data: bytes, ttl: int) -> Op[None]:
+    """Keep a tenant's attachment under its hash; the same content again only renews its time."""
+    yield [("SET", names.blob_key(tenant, sha256), data, "EX", ttl)]
 
 
-def get_blob(sha256: str) -> Op[bytes | None]:
-    """An attachment by its hash, None where there is none (any more)."""
-    (data,) = yield [("GET", names.blob_key(sha256))]
+def get_blob(tenant: str, sha256: str) -> Op[bytes | None]:
+    """A tenant's attachment by its hash, None where there is none (any more)."""
+    (data,) = yield [("GET", names.blob_key(tenant, sha256))]
     return data  # type: ignore[no-any-return]
 
 
-def missing_blobs(hashes: Sequence[str]) -> Op[list[str]]:
-    """Which attachments are not in the store."""
+def missing_blobs(tenant: str, hashes: Sequence[str]) -> Op[list[str]]:
+    """Which attachments of a tenant are not in the store."""
     if not hashes:
         return []
-    replies = yield [("EXISTS", names.blob_key(sha256)) for sha256 in hashes]
+    replies = yield [("EXISTS", names.blob_key(tenant, sha256)) for sha256 in hashes]
     return [sha256 for sha256, there in zip(hashes, replies, strict=True) if not there]
 
 
@@ -381,7 +373,8 @@ _PASSING = ("BUSY ", "MISCONF ", "NOREPLICAS ")
 
 def unavailable(exc: Exception) -> YardUnavailable:
     """Our error for what redis-py raised. Codes: `yard_unavailable` (not reached), `yard_full` (out of
-    memory), `yard_refused` (password or rights), `store_error` (Redis cannot do what we ask)."""
+    memory), `yard_refused` (password or rights), `yard_untrusted` (its TLS certificate), `store_error` (Redis
+    cannot do what we ask)."""
     text = str(exc)
     if isinstance(exc, _REFUSED):
         return _unavailable(text, "yard_refused", "correct user and password in the URL", retryable=False)
@@ -398,6 +391,9 @@ def unavailable(exc: Exception) -> YardUnavailable:
         return _unavailable(
             text, YardUnavailable.code, "see Redis's log; the same ids can be submitted again"
         )
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        remedy = "name the authority that signed Redis's certificate in the URL's ssl_ca_certs"
+        return _unavailable(text, "yard_untrusted", remedy, retryable=False)
     if isinstance(exc, errors.ConnectionError | errors.TimeoutError):
         remedy = "start Redis or correct the URL; submitting again under the same ids is safe"
         return _unavailable(text, YardUnavailable.code, remedy)

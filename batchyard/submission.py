@@ -11,6 +11,7 @@ from typing import Any
 from batchyard.errors import InvalidConfig, InvalidJob, YardBusy, YardError, shown
 from batchyard.job import Job, new_job_id, parse_job
 from batchyard.names import AUTO, DEFAULT_TENANT, full_name, tenant_of
+from batchyard.signing import signed
 from batchyard.tenant import WRONG_TENANT, owned
 from batchyard.wire import dumps
 
@@ -127,8 +128,10 @@ def prepare(
     batch: str | None = None,
     index: int = 0,
     own: str = DEFAULT_TENANT,
+    key: bytes | None = None,
 ) -> Prepared:
-    """One job, checked and encoded, under the names by which the yard knows it.
+    """One job, checked and encoded, under the names by which the yard knows it; signed with `key` if there is
+    one.
 
     A job that names no tenant is `own`'s. With `own` the tenant `default` and no `batch` (a full name) it may
     name any.
@@ -153,6 +156,10 @@ def prepare(
     if job.batch is not None:
         tail = f',"batch":{dumps(job.batch)}}}'
         body, size = body[:-1] + tail, size - 1 + len(tail)
+    if key is not None:
+        size -= len(body)
+        body = signed(body, key)
+        size += len(body)
     return Prepared(
         job.id, body, size, digest, job.priority, job.tenant, job.batch or "", known.model_of(job),
         job.deadline, job.images, index, item,
@@ -223,6 +230,7 @@ class Intake:
         max_prompt_bytes: int,
         size: int,
         on_error: OnError | None,
+        key: bytes | None = None,
     ) -> None:
         if not isinstance(size, int) or not 1 <= size <= MAX_CHUNK:
             raise InvalidConfig(
@@ -237,6 +245,7 @@ class Intake:
         self._max_prompt_bytes = max_prompt_bytes
         self._size = size
         self._on_error = on_error
+        self._key = key
         self.strict = on_error is None
         self._new = self._duplicates = self._refused = 0
 
@@ -250,7 +259,10 @@ class Intake:
         size = 0
         for index, item in enumerate(self._items):
             try:
-                job = prepare(item, self._known, self._max_prompt_bytes, self._batch, index, self._tenant)
+                job = prepare(
+                    item, self._known, self._max_prompt_bytes, self._batch, index,
+                    own=self._tenant, key=self._key,
+                )  # fmt: skip
             except YardError as exc:
                 if self.strict and chunk:
                     yield chunk

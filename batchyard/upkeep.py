@@ -13,8 +13,6 @@ from batchyard.scripts import FINAL
 from batchyard.states import State
 from batchyard.store import Op, failure_document
 
-JANITOR_KEY = "batchyard:janitor"
-"""The lock: which janitor is at work."""
 GRACE_SECONDS = 2.0
 """For so long after its deadline a job is left to whoever has it."""
 EXPIRE_PAGE = 500
@@ -121,13 +119,13 @@ class Readings:
 
 def hold(owner: str, milliseconds: int) -> Op[bool]:
     """Take the janitor's lock, or hold it for so long from now; False if another has it."""
-    (held,) = yield [("EVAL", HOLD, 0, JANITOR_KEY, owner, milliseconds)]
+    (held,) = yield [("EVAL", HOLD, 0, names.JANITOR_KEY, owner, milliseconds)]
     return bool(held)
 
 
 def release(owner: str) -> Op[None]:
     """Give the janitor's lock back, if it is the owner's."""
-    yield [("EVAL", RELEASE, 0, JANITOR_KEY, owner)]
+    yield [("EVAL", RELEASE, 0, names.JANITOR_KEY, owner)]
 
 
 def read() -> Op[Readings]:

@@ -1,19 +1,33 @@
 """Flower in a container: the broker from the yard's settings, the login from a secret.
 
 FLOWER_LOGIN_FILE names a file with `user:password`, so that the password stands neither in the Compose file
-nor in a command line. Options of the command line go to Flower as they are.
+nor in a command line. Options of the command line go to Flower as they are. Its user in Redis may watch and
+nothing else: what it tells workers by itself is left out, what somebody tells them through it Redis refuses.
 """
 
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from celery.app.control import Control
 
 from batchyard.app import make_app
 from batchyard.errors import InvalidConfig, YardError
 from batchyard.settings import load_settings
 
 VARIABLE = "FLOWER_LOGIN_FILE"
+UNASKED = frozenset({"heartbeat", "enable_events"})
+"""What Flower tells all workers when it starts to listen; ours send events and heartbeats anyway."""
+
+
+class Watching(Control):
+    """Celery's remote control, for one who may only watch."""
+
+    def broadcast(self, command: str, *args: Any, **kwargs: Any) -> Any:
+        """Send nothing that nobody asked for; without the right to, anything else is an error."""
+        return None if command in UNASKED else super().broadcast(command, *args, **kwargs)
 
 
 def read_login(path: str | None) -> str:
@@ -45,6 +59,7 @@ def main(arguments: Sequence[str]) -> int:
         # Flower takes its login from the environment of the process; nothing is started from it.
         os.environ["FLOWER_BASIC_AUTH"] = read_login(os.environ.get(VARIABLE))
         app = make_app(load_settings())
+        app.control_cls = Watching
     except YardError as exc:
         print(f"error: {exc}", file=sys.stderr)
         return 2

@@ -1,25 +1,22 @@
 #!/bin/sh
-# Start Redis with the password of a secret. It goes through a file that only Redis may read, not through
-# the command line, which every process of the host could see. Further arguments go to redis-server.
+# Start Redis with the users of a secret (batchyard acl; docker/make_secrets.py makes it). Nobody comes in without
+# one of them, so a file that leaves the user `default` on is refused. Further arguments go to redis-server.
 set -eu
 umask 077
 
-secret="${REDIS_PASSWORD_FILE:-/run/secrets/redis_password}"
+users="${REDIS_USERS_FILE:-/run/secrets/redis_users}"
 config="${REDIS_RUN_DIR:-/run/redis}/redis.conf"
 
-password="$(cat "$secret")"
-case "$password" in
-  "" | *[!A-Za-z0-9_-]*)
-    echo "$secret must hold a password of letters, digits, _ and -" >&2
-    exit 1
-    ;;
-esac
+if ! grep -q '^user default off ' "$users"; then
+  echo "$users must hold the users of the yard, with the line: user default off …" >&2
+  exit 1
+fi
 
 cat > "$config" <<CONFIG
 bind * -::*
 port 6379
 dir ${REDIS_DATA_DIR:-/data}
-requirepass $password
+aclfile $users
 appendonly yes
 appendfsync everysec
 save ""

@@ -19,7 +19,8 @@ from batchyard.states import State
 from batchyard.store import Publication
 from batchyard.wire import task_message
 from router.classifier import Classifier
-from router.decide import Guess, Yard, check_names, check_tenant, decide, matching_rule, needs_guess
+from router.decide import Guess, Yard, check_names, decide, matching_rule, needs_guess
+from router.gate import ForeignJob, Gate, check_tenant
 from router.policy import Rule
 
 _NAME: TypeAdapter[str] = TypeAdapter(FullName)
@@ -66,15 +67,23 @@ class _Pending:
 
 
 def decide_chunk(
-    bodies: Sequence[object], yard: Yard, classifier: Classifier | None, now: float, max_prompt_bytes: int
+    bodies: Sequence[object],
+    yard: Yard,
+    classifier: Classifier | None,
+    now: float,
+    max_prompt_bytes: int,
+    gate: Gate,
 ) -> tuple[list[Decided], list[Refused]]:
-    """Decide every job of a chunk; texts that need it are classified together. `now` in epoch seconds."""
+    """Decide every job of a chunk that its gate admits; texts that need it are classified together. `now` in
+    epoch seconds."""
     decided: list[Decided] = []
     refused: list[Refused] = []
     pending: list[_Pending] = []
     for body in bodies:
         try:
-            pending.append(_read(body, yard, now, max_prompt_bytes))
+            pending.append(_read(body, yard, now, max_prompt_bytes, gate))
+        except ForeignJob as exc:
+            refused.append(Refused(None, "", exc))
         except YardError as exc:
             refused.append(_refused(body, exc))
     guesses = _guesses(pending, classifier)
@@ -112,13 +121,22 @@ def failed(body: object, exc: Exception) -> Refused:
     return _refused(body, RouteFailed(message, remedy="report it; the router's log has the details"))
 
 
-def poisoned(body: object, reason: str) -> Refused:
-    """The end of a job that routers die of."""
+def poisoned(body: object, reason: str, gate: Gate) -> Refused:
+    """The end of a job that routers die of. One that the gate does not admit ends as it says: it is kept for
+    nobody to try again."""
+    try:
+        if isinstance(body, dict):
+            gate.admit(body)
+    except ForeignJob as exc:
+        return Refused(None, "", exc)
+    except InvalidJob as exc:
+        return _refused(body, exc)
     return _refused(body, poison(reason))
 
 
 def chunk_of_one(job_id: str, body: object, submitted: float) -> str:
-    """The router message of one job alone, whatever is in its body; `submitted` in epoch seconds."""
+    """The router message of one job alone, whatever is in its body, which keeps its signature; `submitted` in
+    epoch seconds."""
     wanted = body.get("priority") if isinstance(body, dict) else None
     priority = wanted if wanted in names.PRIORITY_STEPS else names.PRIORITY_STEPS[-1]
     # escaped, so that a lone surrogate can be sent; and NaN is no reason to keep nothing
@@ -128,12 +146,13 @@ def chunk_of_one(job_id: str, body: object, submitted: float) -> str:
     )
 
 
-def _read(body: object, yard: Yard, now: float, max_prompt_bytes: int) -> _Pending:
+def _read(body: object, yard: Yard, now: float, max_prompt_bytes: int, gate: Gate) -> _Pending:
     if not isinstance(body, dict):
         raise InvalidJob(f"a job is an object, not {type(body).__name__}", remedy="submit through the client")
     if "id" not in body:
         raise InvalidJob("has no id", field="id", remedy="submit through the client, which gives it one")
-    job = parse_job(body, max_prompt_bytes)
+    admitted = gate.admit(body)
+    job = parse_job(admitted, max_prompt_bytes)
     check_tenant(job)
     check_names(job, yard.catalogue)
     if job.deadline is not None and job.deadline <= now:
@@ -142,7 +161,7 @@ def _read(body: object, yard: Yard, now: float, max_prompt_bytes: int) -> _Pendi
             field="deadline",
             remedy="give it more time, or a higher priority",
         )
-    return _Pending(job, body, matching_rule(job, yard.policy))
+    return _Pending(job, admitted, matching_rule(job, yard.policy))
 
 
 def _guesses(pending: Sequence[_Pending], classifier: Classifier | None) -> list[Guess | None]:

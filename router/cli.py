@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from batchyard.errors import YardError
+from batchyard.logs import set_up_logging
 from batchyard.settings import load_settings
 from router import artefact
 from router.report import as_text, evaluate
@@ -142,8 +143,8 @@ def _worker(_options: argparse.Namespace) -> int:
     from batchyard.connections import unreachable
     from router.tasks import WORKER_ARGUMENTS, make_router_app
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = load_settings()
+    set_up_logging("INFO", prompts=settings.log_prompts)
     if why := unreachable(settings):
         logging.getLogger("router").warning("Redis does not answer (%s); the router waits for it", why)
     app = make_router_app(settings)

@@ -8,7 +8,6 @@ from batchyard.errors import InvalidJob, RouteFailed, shown
 from batchyard.job import Job
 from batchyard.names import AUTO
 from batchyard.route import Route
-from batchyard.tenant import WRONG_TENANT, owned
 from router.language import language
 from router.policy import Conditions, Policy, Rule
 
@@ -61,22 +60,6 @@ def check_names(job: Job, catalogue: Catalogue) -> None:
                 code=f"unknown_{field}",
                 field=field,
                 remedy=f"name one of these, or {AUTO} to let the router choose",
-            )
-
-
-def check_tenant(job: Job) -> None:
-    """Refuse a job whose id or batch is not its tenant's.
-
-    Raises:
-        InvalidJob: code `wrong_tenant`.
-    """
-    for field, name in (("id", job.id), ("batch", job.batch)):
-        if name is not None and owned(job.tenant, field, name) != name:
-            raise InvalidJob(
-                f"{shown(name)} lacks the prefix of the tenant {job.tenant}",
-                code=WRONG_TENANT,
-                field=field,
-                remedy="submit through the client, which puts it there",
             )
 
 

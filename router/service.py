@@ -13,14 +13,16 @@ from typing import TypeVar
 from batchyard import dead, names, store
 from batchyard.catalogue import Catalogue, load_catalogue
 from batchyard.connections import connect
-from batchyard.errors import YardUnavailable
+from batchyard.errors import InvalidJob, YardUnavailable
 from batchyard.limits import put_limits
 from batchyard.settings import Settings
+from batchyard.signing import Keys, read_keys
 from batchyard.store import Op
 from router import artefact
 from router.chunk import Decided, Refused, chunk_of_one, decide_chunk, failed, poisoned, publications
 from router.classifier import Classifier
 from router.decide import Yard
+from router.gate import Gate
 from router.policy import candidates, check_policy, load_policy
 
 logger = logging.getLogger(__name__)
@@ -108,7 +110,11 @@ def catalogue_document(catalogue: Catalogue) -> str:
 
 
 class Router:
-    """Routes chunks: decides with what is loaded, publishes through the store."""
+    """Routes chunks: decides with what is loaded, publishes through the store.
+
+    Raises:
+        InvalidConfig: the file of the tenants' keys is at fault.
+    """
 
     def __init__(
         self, settings: Settings, loaded: Loaded, sleep: Callable[[float], None] = time.sleep
@@ -116,6 +122,8 @@ class Router:
         self.settings = settings
         self.loaded = loaded
         self._sleep = sleep
+        path = settings.verify_keys_file
+        self._keys = Keys() if path is None else read_keys(path, "BATCHYARD_VERIFY_KEYS_FILE")
         self._redis = connect(settings)
 
     def close(self) -> None:
@@ -132,15 +140,16 @@ class Router:
         store.run(self._redis, store.put_catalogue(catalogue_document(catalogue)))
         store.run(self._redis, put_limits(catalogue.limits))
 
-    def route(self, bodies: Sequence[object], submitted: float) -> Outcome:
-        """Decide and publish every job of a chunk. Harmless when repeated.
+    def route(self, bodies: Sequence[object], submitted: float, flow: str = "") -> Outcome:
+        """Decide and publish every job of a chunk that came through the flow of the tenant `flow` (empty:
+        through none). Harmless when repeated.
 
         Raises:
             YardUnavailable: Redis was away for longer than `PATIENCE` allows.
         """
         started = time.perf_counter()
         now = time.time()
-        decided, refused = self._decide(bodies, now)
+        decided, refused = self._decide(bodies, now, Gate(self._keys, flow))
         each = (time.perf_counter() - started) / max(1, len(bodies))
         ready, unsendable = publications(decided, submitted, now, each)
         refused += unsendable
@@ -157,7 +166,9 @@ class Router:
             time.perf_counter() - started,
         )
 
-    def route_one_by_one(self, bodies: Sequence[object], submitted: float, chunk: str) -> Outcome:
+    def route_one_by_one(
+        self, bodies: Sequence[object], submitted: float, chunk: str, flow: str = ""
+    ) -> Outcome:
         """As `route`, for a chunk with which routers were lost, under a name that stays: each job by itself,
         and noted before, so that the next router knows which it was, and goes on there. One with which
         `LOST_ALONE` were lost becomes a dead letter.
@@ -170,20 +181,23 @@ class Router:
         for position in range(noted, len(bodies)):
             before = times if position == noted else 0
             if before >= LOST_ALONE:
-                parts.append(self._bury(bodies[position], submitted, before))
+                parts.append(self._bury(bodies[position], submitted, before, flow))
                 continue
             self._patiently(partial(dead.route_alone, chunk, position, before + 1))
-            parts.append(self.route([bodies[position]], submitted))
+            parts.append(self.route([bodies[position]], submitted, flow))
         self._patiently(partial(dead.all_routed, chunk))
         return Outcome.total(parts)
 
-    def _bury(self, body: object, submitted: float, times: int) -> Outcome:
+    def _bury(self, body: object, submitted: float, times: int, flow: str) -> Outcome:
         started = time.perf_counter()
         reason = f"{times} routers were lost while each routed this job by itself"
-        refused = poisoned(body, reason)
+        refused = poisoned(body, reason, Gate(self._keys, flow))
         buried = False
         if refused.job_id is None:
             logger.error("a body without a usable id was dropped: %s", reason)
+        elif isinstance(refused.error, InvalidJob):
+            self._end([refused])
+            buried = True
         else:
             letter = dead.Letter(
                 id=refused.job_id, kind="poison", job_id=refused.job_id, batch=refused.batch,
@@ -196,11 +210,13 @@ class Router:
         ended = {refused.error.code: 1} if buried else {}
         return Outcome(0, {}, ended, int(not buried), time.perf_counter() - started)
 
-    def _decide(self, bodies: Sequence[object], now: float) -> tuple[list[Decided], list[Refused]]:
+    def _decide(
+        self, bodies: Sequence[object], now: float, gate: Gate
+    ) -> tuple[list[Decided], list[Refused]]:
         limit = self.settings.max_prompt_bytes
         yard, classifier = self.loaded.yard, self.loaded.classifier
         try:
-            return decide_chunk(bodies, yard, classifier, now, limit)
+            return decide_chunk(bodies, yard, classifier, now, limit, gate)
         except Exception as exc:  # whatever one job provoked must not cost the others theirs
             if len(bodies) == 1:
                 logger.exception("the router failed on a job; it ends with route_failed")
@@ -208,7 +224,7 @@ class Router:
             logger.warning("a chunk of %d failed as a whole; its jobs are tried one by one", len(bodies))
         decided, refused = [], []
         for body in bodies:
-            good, bad = self._decide([body], now)
+            good, bad = self._decide([body], now, gate)
             decided += good
             refused += bad
         return decided, refused
@@ -219,7 +235,7 @@ class Router:
             self._patiently(partial(store.finish, finals, self.settings.result_expires))
         nameless = len(refused) - len(finals)
         if nameless:
-            logger.warning("%d bodies without a usable id were dropped: nobody could ask for them", nameless)
+            logger.warning("%d bodies without an id of their own tenant's were dropped", nameless)
 
     def _patiently(self, operation: Callable[[], Op[T]]) -> T:
         """Run an operation that may be repeated; while Redis is away, wait with growing delays."""

@@ -11,6 +11,7 @@ from batchyard.app import make_app
 from batchyard.errors import YardUnavailable
 from batchyard.names import ROUTE_QUEUE, ROUTE_TASK
 from batchyard.settings import Settings
+from batchyard.submission import MAX_CHUNK
 from router.janitor import janitor_step
 from router.service import Router, load
 
@@ -47,7 +48,9 @@ def make_router_app(settings: Settings) -> Celery:
 
     def route(self: Any, *args: Any, **kwargs: Any) -> None:
         properties = self.request.get("properties") or {}
-        delivery = Delivery(str(properties.get("delivery_tag")), self.request.get("lost"))
+        delivery = Delivery(
+            str(properties.get("delivery_tag")), self.request.get("lost"), str(self.request.get("flow") or "")
+        )
         run_chunk(router, delivery, args, kwargs)
 
     app.task(route, bind=True, name=ROUTE_TASK, ignore_result=True)
@@ -58,10 +61,12 @@ def make_router_app(settings: Settings) -> Celery:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A message's delivery tag, and its header that counts the consumers that vanished with it."""
+    """A message's delivery tag, its header that counts the consumers that vanished with it, and the tenant of
+    the flow it came through, empty where it came through none."""
 
     tag: str
     lost: object = 0
+    flow: str = ""
 
     @property
     def name(self) -> str:
@@ -91,9 +96,9 @@ def run_chunk(router: Router, delivery: Delivery, args: tuple[Any, ...], kwargs:
     try:
         if delivery.suspect:
             logger.warning("%s routers were lost with a chunk; its jobs are routed one by one", delivery.lost)
-            outcome = router.route_one_by_one(jobs, submitted, delivery.name)
+            outcome = router.route_one_by_one(jobs, submitted, delivery.name, delivery.flow)
         else:
-            outcome = router.route(jobs, submitted)
+            outcome = router.route(jobs, submitted, delivery.flow)
     except YardUnavailable as exc:
         logger.error("%d jobs go back to the queue: %s", len(jobs), exc)
         raise Reject(str(exc), requeue=True) from exc
@@ -103,7 +108,9 @@ def run_chunk(router: Router, delivery: Delivery, args: tuple[Any, ...], kwargs:
 def chunk_of(kwargs: dict[str, Any]) -> tuple[list[object], float] | None:
     """The jobs of a chunk and when they were submitted; None if the keywords are not those of a chunk."""
     jobs, submitted = kwargs.get("jobs"), kwargs.get("submitted")
-    if not isinstance(jobs, list) or isinstance(submitted, bool) or not isinstance(submitted, int | float):
+    if not isinstance(jobs, list) or len(jobs) > MAX_CHUNK:
+        return None
+    if isinstance(submitted, bool) or not isinstance(submitted, int | float):
         return None
     # a whole number may be larger than any float; a time is not
     return (jobs, float(submitted)) if 0 <= submitted < _YEAR_10000 else None

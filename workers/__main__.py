@@ -9,6 +9,7 @@ import time
 from batchyard.catalogue import Catalogue, load_catalogue
 from batchyard.connections import connect, unreachable
 from batchyard.errors import YardError
+from batchyard.logs import set_up_logging
 from batchyard.names import model_queue
 from batchyard.settings import Settings, load_settings
 from workers.blobs import ImageLimits
@@ -90,9 +91,9 @@ def serve(arguments: argparse.Namespace, settings: Settings, catalogue: Catalogu
 def main(argv: list[str] | None = None) -> int:
     """Entry point; errors of configuration are one line on standard error and exit status 2."""
     arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
-    logging.basicConfig(level=arguments.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         settings = load_settings()
+        set_up_logging(arguments.log_level, prompts=settings.log_prompts)
         return serve(arguments, settings, load_catalogue(settings.models))
     except YardError as exc:
         print(f"error: {exc}", file=sys.stderr)

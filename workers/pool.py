@@ -24,6 +24,7 @@ from celery.worker import state
 
 from batchyard.errors import YardError
 from batchyard.names import RUN_TASK
+from workers.blobs import owner_of
 from workers.engine.errors import DECODE_FAILED
 from workers.engine.frames import FrameError
 from workers.engine_process import Frame
@@ -294,11 +295,12 @@ class EnginePool(BasePool):
             return
         self._feed()
 
-    def _supply(self, sha256: str) -> None:
+    def _supply(self, name: str) -> None:
         """Send the engine an image that jobs in it wait for; they wait while Redis is away."""
-        frame = self._yard.image(sha256)
+        owner = owner_of(name, (unit.job for unit in self._inside.values()))
+        frame = self._yard.image(name, *owner)
         if frame is None:
-            self._hub.call_later(STORE_AGAIN_SECONDS, self._supply, sha256)
+            self._hub.call_later(STORE_AGAIN_SECONDS, self._supply, name)
             return
         self._send(frame)
 

@@ -10,6 +10,7 @@ from batchyard.output import ChoicesOutput, EmbeddingOutput, Output
 from batchyard.result import Confidence, Provenance, Result, Timings, Usage
 from batchyard.route import Route
 from batchyard.states import State
+from workers.blobs import engine_name
 from workers.profile import Resolved
 
 _GREEDY = {"temperature": 0.0}
@@ -68,7 +69,18 @@ def engine_request(job: Job, task: str, catalogue: Catalogue, model: ModelEntry)
     messages = job.messages or (Message(role="user", content=job.prompt or ""),)
     if entry is not None and entry.instruction and all(m.role != "system" for m in messages):
         messages = (Message(role="system", content=entry.instruction), *messages)
-    return request | {"messages": [message.model_dump() for message in messages]}
+    return request | {"messages": [_message(message, job.tenant) for message in messages]}
+
+
+def _message(message: Message, tenant: str) -> dict[str, Any]:
+    """A message for the engine, its images under their names there."""
+    fields = message.model_dump()
+    if not isinstance(message.content, str):
+        fields["content"] = [
+            part | {"sha256": engine_name(tenant, part["sha256"])} if part["type"] == "image" else part
+            for part in fields["content"]
+        ]
+    return fields
 
 
 def _temperature(model: ModelEntry, task: str) -> float:

@@ -18,6 +18,7 @@ from batchyard.catalogue import LlamaEntry, ModelEntry
 from batchyard.errors import JobExpired, YardError
 from batchyard.names import RUN_TASK, model_queue
 from batchyard.settings import Settings
+from workers.cancellations import CancellationsStep
 from workers.outcome import Outcome, Outcomes
 from workers.prefetch import PrefetchStep
 from workers.retry import RetryBudget
@@ -57,6 +58,7 @@ def make_worker_app(settings: Settings, entry: ModelEntry, outcomes: Outcomes) -
         return outcome.result.model_dump(mode="json", exclude_defaults=True, exclude={"state"})
 
     app.steps["consumer"].add(PrefetchStep)
+    app.steps["consumer"].add(CancellationsStep)
     app.task(run, bind=True, name=RUN_TASK, resultrepr_maxsize=64, throws=(YardError,))
     return app
 

@@ -85,10 +85,11 @@ class Yard:
         logger.error("%s is a dead letter: %s", unit.job.id, reason)
         return Outcome(error=error)
 
-    def image(self, sha256: str) -> Frame | None:
-        """The frame of an image that jobs in the engine wait for; None while Redis is away."""
+    def image(self, name: str, tenant: str, sha256: str) -> Frame | None:
+        """The frame of a tenant's image, by its `name` in the engine, that jobs there wait for; None while
+        Redis is away."""
         try:
-            return image_frame(self.redis, sha256, self.image_limits)
+            return image_frame(self.redis, name, tenant, sha256, self.image_limits)
         except YardError:
             logger.warning("could not fetch the image %s…; trying again", sha256[:12], exc_info=True)
             return None

@@ -125,10 +125,10 @@ def _sqlite_guards() -> list[str]:
         ]
         # INSERT OR REPLACE takes the row away that stands in its way without a word to the trigger for DELETE
         statements += [
-            f"CREATE TRIGGER IF NOT EXISTS {name}_no_replace BEFORE INSERT ON {name} WHEN EXISTS "
+            f"CREATE TRIGGER IF NOT EXISTS {name}_no_replace BEFORE INSERT ON {name} WHEN EXISTS "  # noqa: S608  # names of ours
             f"(SELECT 1 FROM {name} WHERE {job} = NEW.{job} AND {key} = NEW.{key}) "
             f"BEGIN SELECT RAISE(IGNORE); END",
-            f"CREATE TRIGGER IF NOT EXISTS {name}_no_renumber BEFORE INSERT ON {name} WHEN EXISTS "
+            f"CREATE TRIGGER IF NOT EXISTS {name}_no_renumber BEFORE INSERT ON {name} WHEN EXISTS "  # noqa: S608
             f"(SELECT 1 FROM {name} WHERE number = NEW.number) "
             f"BEGIN SELECT RAISE(ABORT, '{name} is append-only'); END",
         ]

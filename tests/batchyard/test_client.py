@@ -1,7 +1,6 @@
 """The client against a real Redis: what is queued, what is refused, what comes back."""
 
 import asyncio
-import base64
 import json
 import threading
 from collections.abc import Iterator
@@ -11,10 +10,8 @@ import redis
 
 from batchyard import names, store
 from batchyard.aclient import AsyncClient
-from batchyard.app import make_app
 from batchyard.client import Client
 from batchyard.errors import IdConflict, InvalidJob, ResultTimeout, UnknownJob, YardError, YardUnavailable
-from batchyard.revoke import broadcast_revoke
 from batchyard.settings import Settings
 from batchyard.states import State
 from tests.waiting import chunk_jobs, messages
@@ -256,36 +253,6 @@ def test_a_key_of_another_type_is_a_store_error_in_one_short_line(client: Client
     assert (caught.value.code, caught.value.retryable) == ("store_error", False)
     assert "WRONGTYPE" in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_telling_the_workers_builds_one_app_and_raises_our_error(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    built = []
-
-    def counted(*args: object, **conf: object) -> object:
-        built.append(args)
-        return make_app(*args, **conf)  # type: ignore[arg-type]
-
-    monkeypatch.setattr("batchyard.app.make_app", counted)
-    monkeypatch.setattr("batchyard.revoke.CONNECT_SECONDS", 0.1)
-    with redis.Redis.from_url(settings.url) as connection, connection.pubsub() as channel:
-        channel.psubscribe("*.celery.pidbox")
-        assert channel.get_message(timeout=10) is not None  # subscribed
-        broadcast_revoke(settings, [f"j{number}" for number in range(1200)])
-        assert len(built) == 1
-        told = []
-        while len(told) < 1200:
-            message = channel.get_message(timeout=10)
-            assert message is not None
-            body = json.loads(base64.b64decode(json.loads(message["data"])["body"]))
-            told += body["arguments"]["task_id"]
-    assert told == [f"j{number}" for number in range(1200)]
-    with pytest.raises(YardUnavailable) as caught:
-        broadcast_revoke(Settings(redis_url="redis://127.0.0.1:1/0"), ["j"])
-    assert caught.value.retryable
-    broadcast_revoke(settings, [])
-    assert len(built) == 2
 
 
 def test_the_async_client_does_the_same(settings: Settings) -> None:

@@ -52,6 +52,45 @@ def test_jpeg_size_is_read_and_a_cut_one_refused() -> None:
         check_image(whole[:-2], 10_000, 1000)
 
 
+def packed_png(width: int, height: int, packed: bytes, depth: int = 8, colours: int = 2) -> bytes:
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, colours, 0, 0, 0)
+    half = len(packed) // 2
+    pixels = chunk(b"IDAT", packed[:half]) + chunk(b"IDAT", packed[half:])
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + pixels + chunk(b"IEND", b"")
+
+
+def test_a_png_that_unpacks_to_more_than_its_size_is_found_without_unpacking_it_all() -> None:
+    packer = zlib.compressobj(9)
+    bomb = b"".join([packer.compress(bytes(1 << 24)) for _ in range(4)] + [packer.flush()])
+    assert len(bomb) < 100_000  # 64 MiB
+    with pytest.raises(InvalidJob, match="more pixel data than 30 × 20 pixels"):
+        check_image(packed_png(30, 20, bomb), 1 << 20, 10_000)
+
+
+@pytest.mark.parametrize(
+    "depth, colours, channels", [(8, 2, 3), (16, 6, 4), (8, 0, 1), (16, 4, 2), (1, 3, 1)]
+)
+def test_pixel_data_of_every_kind_fits_its_size(depth: int, colours: int, channels: int) -> None:
+    row = 1 + 33 * depth * channels // 8
+    whole = packed_png(33, 21, zlib.compress(b"\x01" * row * 21), depth, colours)
+    assert check_image(whole, 1 << 20, 10_000) == (33, 21)
+
+
+def test_a_jpeg_of_endless_scans_is_refused() -> None:
+    frame = b"\xff\xc2" + struct.pack(">HBHHB", 11, 8, 20, 30, 1) + b"\x01\x11\x00"
+    scan = b"\xff\xda\x00\x08\x01\x01\x00\x01\x3f\x00" + b"ab\xff\x00c\xff\xd0d"
+    thumbnail = b"\xff\xe1\x02\x02" + (b"\xff\xda" * 256)  # within a segment, no scan of this image
+    for scans in (1, 100):
+        whole = b"\xff\xd8" + thumbnail + frame + scan * scans + b"\xff\xd9"
+        assert check_image(whole, 10_000, 1000) == (30, 20)
+    with pytest.raises(InvalidJob, match="101 scans, the limit is 100") as caught:
+        check_image(b"\xff\xd8" + frame + scan * 101 + b"\xff\xd9", 10_000, 1000)
+    assert caught.value.code == "image_too_large"
+
+
 def test_text_is_no_image() -> None:
     with pytest.raises(InvalidJob, match="neither PNG nor JPEG"):
         check_image(b"hello there", 10_000, 100)

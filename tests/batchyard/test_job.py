@@ -1,5 +1,7 @@
 """The contract: what a job may be, and what each fault says."""
 
+from collections.abc import Callable
+
 import jsonschema
 import pytest
 
@@ -256,3 +258,70 @@ def test_the_schema_of_a_job_knows_the_named_priorities() -> None:
     schema = Job.model_json_schema()["properties"]["priority"]
     for value, good in ((0, True), (9, True), ("interactive", True), (10, False), ("5", False)):
         assert jsonschema.Draft202012Validator(schema).is_valid(value) == good
+
+
+ADDRESSES = [
+    "file:///etc/passwd",
+    "/etc/passwd",
+    "../../secrets/redis_url",
+    "http://169.254.169.254/latest",
+    "data:image/png;base64,AA",
+]
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+@pytest.mark.parametrize(
+    "part",
+    [
+        lambda address: {"type": "image_url", "image_url": {"url": address}},
+        lambda address: {"type": "image", "sha256": address},
+        lambda address: {"type": "image", "image_url": address},
+        lambda address: {"type": "image", "path": address},
+        lambda address: {"type": "input_image", "image_url": address},
+        lambda address: {"type": "file", "file": {"file_id": address}},
+    ],
+)
+def test_nothing_in_a_message_is_an_address(part: Callable[[str], dict], address: str) -> None:
+    with pytest.raises(InvalidJob) as caught:
+        parse_job({"messages": [{"role": "user", "content": [part(address)]}]})
+    assert str(caught.value.field).startswith("messages.0.content")
+    assert caught.value.remedy
+
+
+def test_who_names_an_address_learns_how_images_come() -> None:
+    for part in (
+        {"type": "image_url", "image_url": {"url": "http://h/a.png"}},
+        {"type": "image", "sha256": "http://h"},
+    ):
+        with pytest.raises(InvalidJob) as caught:
+            parse_job({"messages": [{"role": "user", "content": [part]}]})
+        assert "no address or path" in str(caught.value.remedy) and "attach" in str(caught.value.remedy)
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["model_path", "mmproj_path", "chat_format", "api_base", "grammar_file", "url", "base_url", "tools"],
+)
+def test_a_job_cannot_name_files_hosts_or_templates(field: str) -> None:
+    form = {"type": "grammar", "grammar": "root ::= a", field: "x"}
+    for fields in ({field: "x"}, {"sampling": {field: "x"}}, {"output": form}):
+        with pytest.raises(InvalidJob):
+            parse_job({"prompt": "x", **fields})
+    noted = {field: "file:///etc/passwd"}
+    assert parse_job({"prompt": "x", "metadata": noted}).metadata == noted  # which nobody opens
+
+
+def test_a_job_has_a_bounded_number_of_messages_parts_and_images() -> None:
+    image = {"type": "image", "sha256": "f" * 64}
+    text = {"type": "text", "text": "x"}
+
+    def messages(count: int, *parts: dict) -> dict:
+        return {"messages": [{"role": "user", "content": list(parts)}] * count}
+
+    parse_job(messages(1000, text))
+    parse_job(messages(50, text, image, image))
+    for job in (messages(1001, text), messages(1, *[text] * 1001), messages(101, image)):
+        with pytest.raises(InvalidJob) as caught:
+            parse_job(job)
+        assert str(caught.value.field).startswith("messages")
+        assert len(str(caught.value)) < 500

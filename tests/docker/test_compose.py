@@ -9,6 +9,7 @@ import jsonschema
 import pytest
 import yaml
 
+from batchyard.acl import yard_users
 from workers.__main__ import parse_arguments
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -33,6 +34,14 @@ def workers_of(services: dict[str, Any], profile: str) -> dict[str, Any]:
 def worker_arguments(service: dict[str, Any]) -> list[str]:
     assert service["command"][:3] == ["python", "-m", "workers"]
     return list(service["command"][3:])
+
+
+def secrets_of(service: dict[str, Any]) -> dict[str, str]:
+    """The secrets of a service: under which name each is mounted, and which it is."""
+    given = [
+        one if isinstance(one, dict) else {"source": one, "target": one} for one in service.get("secrets", [])
+    ]
+    return {one["target"]: one["source"] for one in given}
 
 
 def seconds(duration: str) -> int:
@@ -78,7 +87,7 @@ def test_only_workers_of_endpoints_have_a_way_out_and_only_they_have_their_key(
         assert set(service["networks"]) == {"yard", "out"}
     for name in services.keys() - cloud.keys():
         assert "out" not in services[name]["networks"], name
-        assert "example_api_key" not in services[name].get("secrets", []), name
+        assert "example_api_key" not in secrets_of(services[name]).values(), name
 
 
 def test_only_flower_is_published_and_only_on_loopback(services: dict[str, Any]) -> None:
@@ -88,8 +97,11 @@ def test_only_flower_is_published_and_only_on_loopback(services: dict[str, Any])
 
 def test_every_service_is_checked_restarted_and_hardened(services: dict[str, Any]) -> None:
     for name, service in services.items():
-        assert service["healthcheck"]["test"][0] in {"CMD", "CMD-SHELL"}, name
-        assert service["restart"] == "unless-stopped", name
+        if name == "client":  # which runs one command and ends
+            assert service["healthcheck"] == {"disable": True} and service["restart"] == "no"
+        else:
+            assert service["healthcheck"]["test"][0] in {"CMD", "CMD-SHELL"}, name
+            assert service["restart"] == "unless-stopped", name
         assert service["init"] is True and service["read_only"] is True, name
         assert service["cap_drop"] == ["ALL"], name
         assert service["tmpfs"], name
@@ -130,7 +142,7 @@ def test_no_password_stands_in_the_file(compose: dict[str, Any], services: dict[
     for name, service in services.items():
         for variable, value in service.get("environment", {}).items():
             assert variable.endswith("_FILE") and value.startswith("/run/secrets/"), (name, variable)
-            assert Path(value).name in service["secrets"], (name, variable)
+            assert Path(value).name in secrets_of(service), (name, variable)
     assert "redis://" not in (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
 
 
@@ -184,4 +196,22 @@ def test_mounted_paths_exist_and_cannot_be_written(services: dict[str, Any], com
 
 def test_secrets_of_services_are_declared(services: dict[str, Any], compose: dict[str, Any]) -> None:
     for name, service in services.items():
-        assert set(service.get("secrets", [])) <= set(compose["secrets"]), name
+        assert set(secrets_of(service).values()) <= set(compose["secrets"]), name
+
+
+def test_each_role_comes_to_redis_as_its_own_user(services: dict[str, Any], compose: dict[str, Any]) -> None:
+    users = {
+        "router": "router",
+        "flower": "flower",
+        "client": "producer-default",
+        "worker-cloud-chat": "worker-cloud_chat",
+    }
+    for name, service in services.items():
+        user = users.get(name, "worker")
+        if name == "redis":
+            assert set(secrets_of(service)) == {"redis_users"}  # no login at all
+        else:
+            assert secrets_of(service)["redis_url"] == f"redis_url_{user}", name
+    files = {secret["file"] for name, secret in compose["secrets"].items() if name.startswith("redis_url_")}
+    made = {f"secrets/redis_url_{user}" for user in yard_users(["default"], ["cloud_chat"])}
+    assert files < made

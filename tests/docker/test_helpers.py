@@ -1,5 +1,6 @@
 """The small programs in the images, run the way the images run them."""
 
+import hashlib
 import importlib.util
 import os
 import socket
@@ -11,15 +12,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from urllib.parse import urlsplit
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
+from batchyard.acl import operator, users_file
 from batchyard.errors import InvalidConfig
 from batchyard.settings import Settings
 from local.redis_server import free_ports, redis_executable
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+PASSWORD = "s3cret-word-that-is-long"
 
 
 def load(name: str) -> ModuleType:
@@ -45,23 +51,43 @@ def test_an_unknown_extra_is_named() -> None:
         load("requirements").requirements(project, ["wroker"])
 
 
-def test_secrets_fit_together_and_are_made_once(tmp_path: Path) -> None:
+def test_secrets_fit_together_and_logins_are_made_once(tmp_path: Path) -> None:
     program, folder = load("make_secrets"), tmp_path / "secrets"
     program.main([str(folder)])
     texts = {path.name: path.read_text(encoding="utf-8").strip() for path in folder.iterdir()}
-    assert texts["redis_url"] == f"redis://:{texts['redis_password']}@redis:6379/0"
+    url = urlsplit(texts["redis_url_router"])
+    assert (url.hostname, url.port, url.path, url.username) == ("redis", 6379, "/0", "router")
+    assert (
+        f"user router on #{hashlib.sha256(str(url.password).encode()).hexdigest()} " in texts["redis_users"]
+    )
+    assert str(url.password) not in texts["redis_users"]
     assert load("flower_server").read_login(str(folder / "flower_login")) == texts["flower_login"]
     assert texts[".gitignore"] == "*"
     assert folder.stat().st_mode & 0o777 == 0o700
-    assert (folder / "redis_url").stat().st_mode & 0o777 == 0o444  # roles run under users of their own
-    program.main([str(folder)])
-    assert (folder / "redis_password").read_text(encoding="utf-8").strip() == texts["redis_password"]
+    for name in ("redis_url_router", "redis_users", "flower_login"):  # roles run under users of their own
+        assert (folder / name).stat().st_mode & 0o777 == 0o444
+    (folder / "redis_users").unlink()
+    program.main([str(folder), "--tenant", "acme", "--tenant", "beta"])
+    again = {path.name: path.read_text(encoding="utf-8").strip() for path in folder.iterdir()}
+    kept = texts.keys() - {"redis_users"}
+    assert {name: again[name] for name in kept} == {name: texts[name] for name in kept}
+    assert again.keys() - texts.keys() == {"redis_url_producer-acme", "redis_url_producer-beta"}
+    assert "user producer-beta on " in again["redis_users"]
 
 
-def test_half_a_set_of_secrets_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "flower_login").write_text("me:mine", encoding="utf-8")
-    with pytest.raises(SystemExit, match="but not redis_password, redis_url"):
+def test_a_login_that_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "redis_url_router").write_text("redis://:short@redis:6379/0", encoding="utf-8")
+    with pytest.raises(SystemExit, match="holds no URL with the user router"):
         load("make_secrets").main([str(tmp_path)])
+
+
+def test_secrets_are_made_without_any_package(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", ROOT / "docker/make_secrets.py", tmp_path / "secrets"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "redis_url_router" in done.stdout
 
 
 @pytest.mark.parametrize("content", ["", "yard", "yard:", ":word", "a:b,c:d"])
@@ -88,14 +114,14 @@ class Started:
 @pytest.fixture
 def started(tmp_path: Path) -> Iterator["Started"]:
     """Redis as its container starts it."""
-    (tmp_path / "password").write_text("s3cret-word\n", encoding="utf-8")
+    (tmp_path / "users").write_text(users_file({"operator": (operator(), PASSWORD)}, 6), encoding="utf-8")
     port = free_ports(1)[0]
     bin_folder = str(Path(redis_executable()).parent)
     process = subprocess.Popen(
         ["sh", ROOT / "docker/redis-start.sh", "--port", str(port), "--bind", "127.0.0.1"],
         env={
             "PATH": os.pathsep.join([bin_folder, os.environ["PATH"]]),
-            "REDIS_PASSWORD_FILE": str(tmp_path / "password"),
+            "REDIS_USERS_FILE": str(tmp_path / "users"),
             "REDIS_RUN_DIR": str(tmp_path),
             "REDIS_DATA_DIR": str(tmp_path),
         },
@@ -120,35 +146,35 @@ def await_port(port: int, process: subprocess.Popen[bytes]) -> None:
     raise AssertionError("redis-server did not listen")
 
 
-def test_redis_in_its_container_wants_the_password_and_keeps_everything(
-    started: Started, tmp_path: Path
-) -> None:
-    with (
-        redis.Redis(port=started.port) as stranger,
-        pytest.raises(redis.AuthenticationError),
-    ):
+def test_redis_in_its_container_wants_a_login_and_keeps_everything(started: Started, tmp_path: Path) -> None:
+    stranger = redis.Redis(port=started.port, retry=Retry(NoBackoff(), 0))
+    with stranger, pytest.raises(redis.AuthenticationError):
         stranger.ping()
-    with redis.Redis(port=started.port, password="s3cret-word") as client:
+    with redis.Redis(port=started.port, username="health", password="none") as probe:
+        assert probe.ping()
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            probe.get("celery-task-meta-J")
+    with redis.Redis(port=started.port, username="operator", password=PASSWORD) as client:
         assert client.config_get("appendonly") == {"appendonly": "yes"}
         assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
     assert (tmp_path / "redis.conf").stat().st_mode & 0o777 == 0o600
     command = Path(f"/proc/{started.process.pid}/cmdline").read_bytes()
-    assert b"redis-server" in command and b"s3cret" not in command
+    assert b"redis-server" in command and PASSWORD.encode() not in command
 
 
-@pytest.mark.parametrize("password", ["", 'a"b', "a b"])
-def test_redis_refuses_a_password_that_would_change_its_configuration(tmp_path: Path, password: str) -> None:
-    (tmp_path / "password").write_text(password, encoding="utf-8")
+@pytest.mark.parametrize("users", ["", "user default on nopass ~* &* +@all\n", "# user default off -@all\n"])
+def test_redis_does_not_start_where_anybody_could_come_in(tmp_path: Path, users: str) -> None:
+    (tmp_path / "users").write_text(users, encoding="utf-8")
     done = subprocess.run(
         ["sh", ROOT / "docker/redis-start.sh"],
-        env=os.environ | {"REDIS_PASSWORD_FILE": str(tmp_path / "password"), "REDIS_RUN_DIR": str(tmp_path)},
+        env=os.environ | {"REDIS_USERS_FILE": str(tmp_path / "users"), "REDIS_RUN_DIR": str(tmp_path)},
         capture_output=True,
         text=True,
         timeout=30,
         check=False,
     )
     assert done.returncode == 1
-    assert "must hold a password" in done.stderr
+    assert "must hold the users of the yard" in done.stderr
     assert not (tmp_path / "redis.conf").exists()
 
 

@@ -3,8 +3,10 @@ import json
 import pytest
 
 from batchyard.errors import InvalidJob, JobExpired, RouteFailed
+from batchyard.signing import Keys, signed
 from batchyard.states import State
 from router.chunk import decide_chunk, failed, publications
+from router.gate import Gate
 
 NOW = 1_700_000_000.0
 DEFECT = {"id": "d", "prompt": "please C4 on panel 9 has a solder bridge"}
@@ -14,9 +16,9 @@ OUTSIDE = {"id": "o", "prompt": "推荐 3 部电影,时长 9 分钟"}
 
 @pytest.fixture
 def decided(make_yard, trained):
-    def run(*bodies, limit=1_000_000, now=NOW):
+    def run(*bodies, limit=1_000_000, now=NOW, gate=Gate()):  # noqa: B008 - frozen
         yard = make_yard(threshold=trained.classifier.threshold)
-        return decide_chunk(bodies, yard, trained.classifier, now, limit)
+        return decide_chunk(bodies, yard, trained.classifier, now, limit, gate)
 
     return run
 
@@ -171,3 +173,22 @@ def test_a_fault_of_the_router_names_no_prompt():
     ended = failed({"id": "x", "prompt": "secret"}, ValueError("secret"))
     assert isinstance(ended.error, RouteFailed)
     assert ended.final() is not None and "secret" not in str(ended.final())
+
+
+def test_a_foreign_job_ends_nothing_and_the_others_go_on(decided):
+    good, bad = decided(DEFECT | {"tenant": "beta"}, FAQ, gate=Gate(flow="default"))
+    assert [item.job.id for item in good] == ["f"]
+    (foreign,) = bad
+    assert (foreign.job_id, foreign.batch, foreign.error.code) == (None, "", "foreign_job")
+    assert foreign.final() is None
+
+
+def test_a_signature_does_not_travel_on_and_a_bad_one_ends_its_job(decided):
+    gate = Gate(Keys({"default": [bytes(32)]}))
+    signed_job = json.loads(signed(json.dumps(DEFECT), bytes(32)))
+    good, bad = decided(signed_job, FAQ, signed_job | {"id": "copied"}, gate=gate)
+    assert [item.body for item in good] == [DEFECT]
+    assert [(one.job_id, one.error.code) for one in bad] == [
+        ("f", "bad_signature"),
+        ("copied", "bad_signature"),
+    ]

@@ -143,10 +143,10 @@ class Recorder:
         self.away = away
         self.given = []
 
-    def route(self, jobs, submitted):
+    def route(self, jobs, submitted, flow):
         if self.away:
             raise YardUnavailable("Redis: gone")
-        self.given.append((jobs, submitted))
+        self.given.append((jobs, submitted, flow))
         return Outcome(len(jobs), {}, {}, 0, 0.0)
 
 
@@ -160,8 +160,9 @@ def test_a_chunk_with_which_routers_were_lost_is_handed_on_by_its_name():
 
 def test_a_chunk_is_handed_on():
     recorder = Recorder()
-    tasks.run_chunk(recorder, DELIVERY, (), {"jobs": [{"id": "a"}], "submitted": 5})
-    assert recorder.given == [([{"id": "a"}], 5.0)]
+    delivery = tasks.Delivery("tag-1", flow="acme")
+    tasks.run_chunk(recorder, delivery, (), {"jobs": [{"id": "a"}], "submitted": 5})
+    assert recorder.given == [([{"id": "a"}], 5.0, "acme")]
 
 
 @pytest.mark.parametrize(
@@ -172,6 +173,7 @@ def test_a_chunk_is_handed_on():
         ((), {"jobs": [], "submitted": "now"}),
         ((), {"jobs": [], "submitted": float("nan")}),
         ((), {"jobs": {}, "submitted": 5}),
+        ((), {"jobs": [{}] * 10_001, "submitted": 5}),
     ],
 )
 def test_what_is_no_chunk_is_dropped_with_a_line(args, kwargs, caplog):

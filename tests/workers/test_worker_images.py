@@ -85,8 +85,8 @@ def test_pictures_from_attach_to_result(seeing: Settings, client: Client) -> Non
         failed = client.result("broken", timeout=60)
         assert failed.error and (failed.error.code, failed.error.field) == ("image_corrupt", "messages")
         # once the engine has a picture it is not fetched again; what it then fetches is checked
-        connection.set(names.blob_key(board), b"other bytes")
+        connection.set(names.blob_key("default", board), b"other bytes")
         assert client.result(ask("cached", board, "And now?"), timeout=60).ok
-        connection.set(names.blob_key(lost), b"other bytes")
+        connection.set(names.blob_key("default", lost), b"other bytes")
         error = client.result(ask("lost", lost, "?"), timeout=60).error
         assert error and error.code == "image_corrupt" and "attach" in (error.remedy or "")

@@ -11,6 +11,7 @@ import socket
 
 from workers.engine.environment import bound_spinning
 from workers.engine.lifeline import die_with_parent, leave_interrupts_to_parent
+from workers.engine.log_lines import log_to_stderr
 
 
 def main() -> int:
@@ -20,6 +21,7 @@ def main() -> int:
     options = parser.parse_args()
     leave_interrupts_to_parent()
     die_with_parent()
+    log_to_stderr()
     bound_spinning(os.environ)
     from workers.engine.server import serve
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import socket
 
+from batchyard.logs import set_up_logging
 from workers.engine.lifeline import die_with_parent, leave_interrupts_to_parent
 from workers.port.backend import Load
 from workers.port.server import serve
@@ -22,7 +22,7 @@ def run_child(program: str, load: Load) -> int:
     options = parser.parse_args()
     leave_interrupts_to_parent()
     die_with_parent()
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    set_up_logging("WARNING", prompts=False)
     with socket.socket(fileno=options.fd) as connection:
         connection.setblocking(False)
         return asyncio.run(serve(connection, load))

@@ -76,14 +76,15 @@ class Asker:
             if isinstance(outcome, Reply):
                 return outcome, seconds
             blamed = blamed or outcome.trips
-            self._last = outcome.error.message
+            # no words of the endpoint's: they may quote this job, and go into logs and to other jobs
+            self._last = outcome.error.code
             wait = pause(attempt, self._chances.dice(), outcome.retry_after)
             left = None if deadline is None else deadline - time.time()
             if not outcome.again or attempt >= self._entry.max_retries or not worth_waiting(wait, left):
                 raise self._not_before(outcome.error)
             if self._breaker.left(self._chances.clock()) > wait:
-                raise self._turned_away()
-            log.warning("%s; asking again in %.1f s", outcome.error.message, wait)
+                raise self._turned_away(outcome.error.message)
+            log.warning("%s from %s; asking again in %.1f s", outcome.error.code, self.host, wait)
             await self._chances.sleep(wait)
             attempt += 1
             self.counts["retries"] += 1
@@ -152,10 +153,12 @@ class Asker:
             error.retry_after = seconds
         return error
 
-    def _turned_away(self) -> EndpointError:
+    def _turned_away(self, told: str = "") -> EndpointError:
+        """The error of a job that is not asked for; `told` is what the endpoint said to this very job."""
         self.counts["turned_away"] += 1
         seconds = self._breaker.left(self._chances.clock())
-        last = f" (last: {self._last})" if self._last else ""
+        last = told or self._last
+        last = f" (last: {last})" if last else ""
         return EndpointError(
             ENDPOINT_UNAVAILABLE,
             f"{self._endpoint.host} keeps failing and is not asked for {seconds:.1f} s more{last}",
