@@ -87,7 +87,7 @@ def test_the_lock_is_its_owners(raw: redis.Redis) -> None:
     assert store.run(raw, upkeep.hold("a", 3000))
     assert store.run(raw, upkeep.hold("a", 3000))
     assert not store.run(raw, upkeep.hold("b", 3000))
-    assert 0 < raw.pttl(upkeep.JANITOR_KEY) <= 3000
+    assert 0 < raw.pttl(names.JANITOR_KEY) <= 3000
     store.run(raw, upkeep.release("b"))
     assert not store.run(raw, upkeep.hold("b", 3000))
     store.run(raw, upkeep.release("a"))

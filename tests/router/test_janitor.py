@@ -40,10 +40,10 @@ def connection(redis_url):
 def test_one_janitor_works_and_the_other_goes_on_when_it_stops(settings, connection):
     first, second = Janitor(settings), Janitor(settings)
     first.start()
-    until(lambda: connection.exists(upkeep.JANITOR_KEY), "the lock")
+    until(lambda: connection.exists(names.JANITOR_KEY), "the lock")
     assert not second.round()
     first.stop()
-    assert not connection.exists(upkeep.JANITOR_KEY)
+    assert not connection.exists(names.JANITOR_KEY)
     assert second.round()
 
 
@@ -141,14 +141,14 @@ def test_it_lives_in_the_routers_process_and_leaves_with_it(settings, connection
             stderr=subprocess.STDOUT,
         )
     try:
-        until(lambda: process.poll() is not None or connection.exists(upkeep.JANITOR_KEY), "the janitor")
+        until(lambda: process.poll() is not None or connection.exists(names.JANITOR_KEY), "the janitor")
         with Client(settings) as client:
             client.submit({"id": "late", "prompt": "x", "task": "defect_detect", "deadline": time.time() + 1})
             result = client.result("late", timeout=PATIENCE)  # nobody consumes the model's queue
             assert (result.state, result.error.code) == (State.REVOKED, "deadline_exceeded")
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE) == 0, log.read_text()
-        assert not connection.exists(upkeep.JANITOR_KEY)
+        assert not connection.exists(names.JANITOR_KEY)
         assert "this router's janitor is at work" in log.read_text()
     finally:
         process.kill()
