@@ -32,8 +32,9 @@ _SIGN_MARGIN = 0.3
 
 @dataclass(slots=True)
 class Child:
-    """One process of the crew. `disturbed` is when something was last done to it, on the monotonic clock: what
-    it did before does not show that it works. `engine_jobs` were in its engine when that was killed last."""
+    """One process of the crew. `disturbed` is when something was last done to it, on the monotonic clock:
+    what it did before does not show that it works. `engine_jobs` were in its engine when that was killed.
+    """
 
     role: str
     place: int

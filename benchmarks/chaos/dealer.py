@@ -80,8 +80,8 @@ class Dealer:
         elif now - self._due_since > BLOCKED_SECONDS:
             idle = ", ".join(self._crew.not_ready()) or "none"
             raise Stuck(
-                f"fault {fault.number} ({fault.kind}) waited {BLOCKED_SECONDS:.0f} s for the yard to work again; "
-                f"at work again were all but: {idle}"
+                f"fault {fault.number} ({fault.kind}) waited {BLOCKED_SECONDS:.0f} s for the yard to work "
+                f"again; at work were all but: {idle}"
             )
 
     def _hit_redis(self, fault: Fault, now: float) -> bool:

@@ -21,7 +21,7 @@ _WORK = re.compile(
 
 
 def read_ending(client: redis.Redis, records: Sequence[Record], patience: float) -> Ending:
-    """The ending; waits for up to `patience` seconds until no work is left, as acknowledgements follow results.
+    """The ending; waits for up to `patience` seconds until no work is left: acknowledgements follow results.
 
     Raises:
         redis.RedisError: it cannot be read.

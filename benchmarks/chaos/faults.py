@@ -20,16 +20,16 @@ class Kind(StrEnum):
     ROUTER_TERM = "SIGTERM of a router, and restart"
 
 
-_WEIGHTS: Mapping[Kind, int] = {
+_WEIGHTS: Mapping[Kind, int] = {  # in the order in which a short run has them
     Kind.WORKER_KILL: 26,
     Kind.ROUTER_KILL: 20,
-    Kind.ENGINE_KILL: 10,
     Kind.REDIS_KILL: 8,
+    Kind.ENGINE_KILL: 10,
     Kind.WORKER_STOP: 10,
-    Kind.ROUTER_STOP: 8,
-    Kind.REDIS_STOP: 6,
     Kind.WORKER_TERM: 7,
     Kind.ROUTER_TERM: 5,
+    Kind.REDIS_STOP: 6,
+    Kind.ROUTER_STOP: 8,
 }
 STOPS = (Kind.WORKER_STOP, Kind.ROUTER_STOP, Kind.REDIS_STOP)
 _LONGEST_REDIS_DOWN = 2.5
@@ -53,8 +53,8 @@ class Fault:
 
 
 def plan(count: int, jobs: int, seed: int, lease: float) -> list[Fault]:
-    """`count` faults spread over `jobs` jobs, in the order in which they are due; every kind is there if there
-    is room for it. `lease` in seconds: stops are shorter or longer than it, half and half."""
+    """`count` faults spread over `jobs` jobs, in the order in which they are due; every kind is there if
+    `count` has room for it. `lease` in seconds: stops are shorter or longer than it, half and half."""
     source = random.Random(f"faults {seed}")
     once = list(_WEIGHTS)[:count]
     kinds = once + source.choices(list(_WEIGHTS), list(_WEIGHTS.values()), k=count - len(once))

@@ -1,4 +1,4 @@
-"""The run's Redis: with an append-only file, killed and stopped and started again on the same port and file."""
+"""The run's Redis: with an append-only file; killed, stopped and started again on the same port and file."""
 
 import signal
 import subprocess

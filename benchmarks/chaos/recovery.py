@@ -55,7 +55,7 @@ def _needs_none(one: Seen, after: Seen) -> bool:
 def router_recoveries(
     orphans: Mapping[str, tuple[str, float]], records: Iterable[Record], outages: Sequence[Span]
 ) -> list[Recovery]:
-    """Of the jobs of chunks that a killed router left (`orphans`: job to the router and when it was killed)."""
+    """Of the jobs of chunks that killed routers left; `orphans`: job to its router and when it was killed."""
     found = []
     for record in records:
         victim, at = orphans.get(record.piece.id, ("", 0.0))

@@ -55,18 +55,19 @@ def _undisturbed(recoveries: list[Recovery]) -> list[Recovery]:
 def body_of(found: dict[str, Any]) -> str:
     """The figures as text."""
     dealt, seconds = sum(found["faults"].values()), found["seconds"]
+    rate, gap = found["jobs"] / seconds, seconds / max(1, dealt)
     lines = [
-        f"seed {found['seed']}: {found['jobs']} jobs, {dealt} of {found['faults_asked']} faults in {seconds} s "
-        f"({found['jobs'] / seconds:.0f} jobs/s, one fault every {seconds / max(1, dealt):.1f} s)",
+        f"seed {found['seed']}: {found['jobs']} jobs, {dealt} of {found['faults_asked']} faults in "
+        f"{seconds} s ({rate:.0f} jobs/s, one fault every {gap:.1f} s)",
         f"settings: {_pairs(found['settings'])}",
         f"ended: {_pairs(found['states'])}; {found['cancelled']} were to be cancelled",
         f"kinds: {_pairs(found['kinds'])}",
-        f"Redis was away for {found['redis_away_seconds']} s in all; {found['submissions_repeated']} calls of the "
+        f"Redis was away for {found['redis_away_seconds']} s; {found['submissions_repeated']} calls of the "
         f"submitter had to be repeated; {_pairs(found['redis'])}",
         "",
         aligned(["fault", "times"], [[name, str(count)] for name, count in found["faults"].items()]),
         "",
-        "seconds from the kill until the job runs again elsewhere or has its result (router: until it is routed)",
+        "seconds from the kill until the job runs again elsewhere or has its result (router: is routed)",
         aligned(
             ["recovery", "jobs", "p50", "p90", "p99", "max"],
             [

@@ -31,8 +31,8 @@ QUIET_SECONDS = 90.0
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a run is made. `lease` is the yard's lease_seconds, `at_most` the seconds after which no more faults
-    are dealt; `folder` takes logs and Redis's files."""
+    """How a run is made. `lease` is the yard's lease_seconds, `at_most` the seconds after which no more
+    faults are dealt; `folder` takes logs and Redis's files."""
 
     faults: int
     jobs: int

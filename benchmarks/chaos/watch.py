@@ -25,7 +25,7 @@ def impatient(url: str) -> redis.Redis:
 
 
 class Watcher:
-    """Watches the yard on `url` from `start` to `stop`. `outages` counts how often it had to connect again."""
+    """Watches the yard on `url` from `start` to `stop`; `outages` is how often it had to connect again."""
 
     def __init__(self, url: str, ledger: Ledger) -> None:
         self._url = url
