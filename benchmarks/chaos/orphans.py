@@ -6,6 +6,7 @@ router was killed and still is half a second later was the dead one's, as the li
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import redis
 
@@ -36,7 +37,7 @@ class Orphans:
     def chunks(self) -> dict[str, list[str]]:
         """The chunks that routers have now; none if Redis does not answer."""
         try:
-            unacked: dict[bytes, bytes] = self._client.hgetall(UNACKED)
+            unacked: Any = self._client.hgetall(UNACKED)
         except redis.RedisError:
             return {}
         return chunks_in(unacked)

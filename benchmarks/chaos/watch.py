@@ -6,6 +6,7 @@ where they were, the announcements that were missed are missed.
 
 import time
 from threading import Event, Thread
+from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
@@ -83,7 +84,7 @@ class Watcher:
         ids = self._ledger.open_ids()
         for start in range(0, len(ids), PAGE):
             page = ids[start : start + PAGE]
-            raws = self._client.mget([names.result_key(job) for job in page])
+            raws: Any = self._client.mget([names.result_key(job) for job in page])
             now = time.monotonic()
             for job, raw in zip(page, raws, strict=True):
                 if raw is not None:
@@ -91,12 +92,13 @@ class Watcher:
 
     def _follow(self) -> None:
         """Read what the completion streams have got since."""
-        streams = {
+        streams: Any = {
             names.batch_done_key(batch): self._cursors.get(batch, "0") for batch in self._ledger.batches()
         }
         if not streams:
             return
-        for key, entries in self._client.xread(streams, count=PAGE):
+        replies: Any = self._client.xread(streams, count=PAGE)
+        for key, entries in replies:
             batch = key.decode().removeprefix(names.batch_done_key(""))
             self._cursors[batch] = entries[-1][0].decode()
             self._ledger.read_entries(

@@ -1,4 +1,4 @@
-"""The jobs of a chaos run: replayed by their seed, taken by the yard, and no other answer passes for right."""
+"""The jobs of a chaos run: replayed by their seed, taken by the yard; no other answer passes for right."""
 
 from itertools import islice
 
