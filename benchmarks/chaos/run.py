@@ -13,6 +13,7 @@ from benchmarks.chaos.crew import Crew, leftovers
 from benchmarks.chaos.dealer import Dealer, Dealt, Stuck
 from benchmarks.chaos.ending import read_ending
 from benchmarks.chaos.faults import Kind, plan
+from benchmarks.chaos.flaky_worker import FOLDER_VARIABLE
 from benchmarks.chaos.ledger import Ledger, Record
 from benchmarks.chaos.orphans import Orphans
 from benchmarks.chaos.own_redis import OwnRedis
@@ -68,6 +69,8 @@ class Run:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._server = OwnRedis(options.folder)
+        self._flaky = options.folder / "flaky"
+        self._flaky.mkdir()
         self._settings = Settings(
             redis_url=self._server.url,
             models=ROOT / "configs/models.yaml",
@@ -118,6 +121,7 @@ class Run:
             "BATCHYARD_HARDWARE": str(self._settings.hardware),
             "BATCHYARD_LEASE_SECONDS": f"{self._settings.lease_seconds:g}",
             "PYTHONUNBUFFERED": "1",
+            FOLDER_VARIABLE: str(self._flaky),
         }
 
     def _references(self, crew: Crew) -> list[Reference]:
