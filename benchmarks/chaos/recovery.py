@@ -43,7 +43,7 @@ def worker_recoveries(
             if at is None or after.at <= at or _needs_none(one, after):
                 continue
             found.append(
-                Recovery(record.piece.id, one.worker, after.at - at, _disturbed(at, after.at, outages))
+                Recovery(record.piece.id, one.worker, after.at - at, disturbed(at, after.at, outages))
             )
     return found
 
@@ -62,11 +62,12 @@ def router_recoveries(
         routed = next((seen for seen in record.seen if seen.state != State.QUEUED), None)
         if not victim or routed is None or routed.at <= at or routed.state == State.REVOKED:
             continue
-        found.append(Recovery(record.piece.id, victim, routed.at - at, _disturbed(at, routed.at, outages)))
+        found.append(Recovery(record.piece.id, victim, routed.at - at, disturbed(at, routed.at, outages)))
     return found
 
 
-def _disturbed(begin: float, end: float, outages: Sequence[Span]) -> bool:
+def disturbed(begin: float, end: float, outages: Sequence[Span]) -> bool:
+    """Whether Redis was away at any time in between."""
     return any(outage.begin < end and begin < outage.end for outage in outages)
 
 

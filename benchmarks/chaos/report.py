@@ -41,6 +41,10 @@ def figures(options: Options, outcome: Outcome) -> dict[str, Any]:
             "killed routers": summary(outcome.routers),
             "killed routers, Redis undisturbed": summary(_undisturbed(outcome.routers)),
         },
+        "run_again_though_their_worker_lived": {
+            "Redis undisturbed": sum(not one.disturbed for one in outcome.reruns),
+            "Redis had been away": sum(one.disturbed for one in outcome.reruns),
+        },
         "kills_with_jobs_inside": {
             "workers": len({one.victim for one in outcome.workers}),
             "routers": len({one.victim for one in outcome.routers}),
@@ -76,6 +80,7 @@ def body_of(found: dict[str, Any]) -> str:
             ],
         ),
         f"kills that met jobs inside: {_pairs(found['kills_with_jobs_inside'])}",
+        f"jobs run again though their worker lived: {_pairs(found['run_again_though_their_worker_lived'])}",
         "",
         aligned(["violation", "count"], [[name, str(count)] for name, count in found["violations"].items()]),
     ]
@@ -119,6 +124,7 @@ def evidence(options: Options, outcome: Outcome) -> dict[str, Any]:
             for record in outcome.records
             if record.piece.id in jobs
         },
+        "reruns": [asdict(one) | {"at": round(one.at - outcome.began, 3)} for one in outcome.reruns],
         "slowest": [asdict(one) for one in sorted(outcome.workers, key=lambda one: -one.seconds)[:SHOWN]],
     }
 

@@ -1,6 +1,7 @@
 """A run from start to verdict: the yard is started, made ready, hit while it works, drained, and judged."""
 
 import os
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -19,6 +20,7 @@ from benchmarks.chaos.orphans import Orphans
 from benchmarks.chaos.own_redis import OwnRedis
 from benchmarks.chaos.pieces import Reference, certain, pieces, reference_jobs
 from benchmarks.chaos.recovery import Recovery, Span, router_recoveries, worker_recoveries
+from benchmarks.chaos.reruns import Rerun, reruns
 from benchmarks.chaos.submit import Submitter
 from benchmarks.chaos.verdict import LOST, PROCESS, Violation, judge
 from benchmarks.chaos.watch import Watcher, impatient
@@ -26,6 +28,8 @@ from benchmarks.child import ROOT
 
 TICK_SECONDS = 0.005
 START_SECONDS = 180.0
+DRAIN_SECONDS = 120.0
+TELL_SECONDS = 30.0
 QUIET_SECONDS = 90.0
 """If nothing ends for this long although jobs are open, the yard has come to a stop."""
 
@@ -58,6 +62,7 @@ class Outcome:
     violations: list[Violation]
     workers: list[Recovery]
     routers: list[Recovery]
+    reruns: list[Rerun]
     outages: list[Span]
     repeated: int
     redis: Mapping[str, str]
@@ -143,21 +148,34 @@ class Run:
 
     def _work(self, crew: Crew, dealer: Dealer, orphans: Orphans, submitter: Submitter) -> str | None:
         """Faults while the jobs go on, then wait until all have ended; why it could not, or None."""
-        limit = time.monotonic() + self._options.at_most
         try:
-            while time.monotonic() < limit and not (
-                dealer.finished and self._ledger.done >= self._options.jobs
-            ):
-                self._tick(crew, orphans)
-                dealer.tend(time.monotonic())
-                for thread in (submitter, self._watcher):
-                    if thread.failure is not None:
-                        raise Stuck(f"{type(thread).__name__} failed: {thread.failure!r}")
-            while not submitter.stop(timeout=0.0) or self._ledger.open_count():
-                self._tick(crew, orphans)
+            self._deal(crew, dealer, orphans, submitter)
+            self._drain(crew, orphans, submitter)
         except Stuck as exc:
             return str(exc)
         return None
+
+    def _deal(self, crew: Crew, dealer: Dealer, orphans: Orphans, submitter: Submitter) -> None:
+        began = told = time.monotonic()
+        while not (dealer.finished and self._ledger.done >= self._options.jobs):
+            self._tick(crew, orphans)
+            dealer.tend(now := time.monotonic())
+            for thread in (submitter, self._watcher):
+                if thread.failure is not None:
+                    raise Stuck(f"{type(thread).__name__} failed: {thread.failure!r}")
+            if now - told > TELL_SECONDS:
+                told, so_far = now, f"{self._ledger.done} jobs done, {len(dealer.dealt)} faults dealt"
+                print(f"{now - began:.0f} s: {so_far}", file=sys.stderr, flush=True)
+            if now - began > self._options.at_most:
+                return
+
+    def _drain(self, crew: Crew, orphans: Orphans, submitter: Submitter) -> None:
+        limit = time.monotonic() + DRAIN_SECONDS
+        while not submitter.stop(timeout=0.0) or self._ledger.open_count():
+            self._tick(crew, orphans)
+            if time.monotonic() > limit:
+                left = self._ledger.open_count()
+                raise Stuck(f"{left} jobs had not ended {DRAIN_SECONDS:.0f} s after the last was submitted")
 
     def _tick(self, crew: Crew, orphans: Orphans) -> None:
         now = time.monotonic()
@@ -200,6 +218,7 @@ class Run:
             violations=violations,
             workers=worker_recoveries(kills, records, self._server.outages),
             routers=router_recoveries(orphans.jobs, records, self._server.outages),
+            reruns=reruns(records, dealer.dealt, self._server.outages, self._options.lease),
             outages=self._server.outages,
             repeated=submitter.again,
             redis={key: str(info[key]) for key in ("aof_delayed_fsync", "aof_current_size") if key in info},

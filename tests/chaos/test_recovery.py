@@ -1,12 +1,15 @@
-"""Recovery times: from the kill to the next sign of the job, and only of jobs that were in the killed one."""
+"""Recovery: from the kill to the next sign of the job, of jobs in the killed one only; and needless reruns."""
 
 from itertools import islice
 
 import pytest
 
+from benchmarks.chaos.dealer import Dealt
+from benchmarks.chaos.faults import Fault, Kind
 from benchmarks.chaos.ledger import Record, Seen
 from benchmarks.chaos.pieces import pieces
 from benchmarks.chaos.recovery import Span, router_recoveries, summary, worker_recoveries
+from benchmarks.chaos.reruns import reruns
 
 KILLS = {"w0-1": 10.0}
 
@@ -67,3 +70,42 @@ def test_the_distribution_is_of_all_samples() -> None:
     assert summary(worker_recoveries(KILLS, [one], [])) == {
         "jobs": 1, "p50": 3.0, "p90": 3.0, "p99": 3.0, "max": 3.0
     }  # fmt: skip
+
+
+def dealt(kind: Kind, target: str, at: float, seconds: float = 0.0) -> Dealt:
+    return Dealt(Fault(0, kind, 0, 0.0, seconds, whole=False), target, at)
+
+
+MOVED = ((9.0, "STARTED", "w0-1"), (13.0, "STARTED", "w1-1"), (14.0, "SUCCESS", "w1-1"))
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        [],
+        [dealt(Kind.WORKER_KILL, "w1-1", 10.0)],  # another one
+        [dealt(Kind.WORKER_KILL, "w0-1", 13.5)],  # afterwards
+        [dealt(Kind.WORKER_STOP, "w0-1", 10.0, seconds=2.0)],  # its lease goes on
+        [dealt(Kind.ENGINE_KILL, "w0-1", 10.0)],  # it runs its jobs again itself
+    ],
+)
+def test_a_job_run_again_though_its_worker_lived(faults: list[Dealt]) -> None:
+    (found,) = reruns([record(*MOVED)], faults, [], lease=3.0)
+    assert (found.first, found.then, found.disturbed) == ("w0-1", "w1-1", False)
+    assert reruns([record(*MOVED)], faults, [Span(8.0, 8.5)], lease=3.0)[0].disturbed
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        dealt(Kind.WORKER_KILL, "w0-1", 10.0),
+        dealt(Kind.WORKER_TERM, "w0-1", 10.0),
+        dealt(Kind.WORKER_STOP, "w0-1", 9.5, seconds=4.0),
+    ],
+)
+def test_a_job_that_was_taken_from_its_worker(fault: Dealt) -> None:
+    assert reruns([record(*MOVED)], [fault], [], lease=3.0) == []
+
+
+def test_a_job_that_stayed_where_it_was() -> None:
+    assert reruns([record((9.0, "STARTED", "w0-1"), (10.0, "SUCCESS", "w0-1"))], [], [], lease=3.0) == []
