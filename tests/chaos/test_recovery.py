@@ -1,4 +1,4 @@
-"""Recovery: from the kill to the next sign of the job, of jobs in the killed one only; and needless reruns."""
+"""Recovery: from the kill to the next sign of a job that was in the killed one; and needless reruns."""
 
 from itertools import islice
 
