@@ -27,6 +27,8 @@ END_SECONDS = 45.0
 """A process that was told to end and has not after this long, hangs."""
 _CHUNK_DONE = b" jobs: "
 """What a router logs behind every chunk."""
+_UP = b" ready."
+"""What Celery logs when a process begins to consume."""
 _SIGN_MARGIN = 0.3
 
 
@@ -41,6 +43,7 @@ class Child:
     starts: int
     process: "subprocess.Popen[bytes]"
     log: Path
+    log_begin: int
     disturbed: float
     log_at: int
     wake_at: float | None = None
@@ -101,7 +104,7 @@ class Crew:
                 env=self._environment, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                 start_new_session=True,
             )  # fmt: skip
-        return Child(role, place, starts, process, log, time.monotonic(), log_at)
+        return Child(role, place, starts, process, log, log_at, time.monotonic(), log_at)
 
     def _worker_arguments(self, name: str) -> list[str]:
         return [
@@ -117,9 +120,7 @@ class Crew:
             return False
         if child.role == WORKER:
             return self._ledger.sign_of(child.name) > child.disturbed + _SIGN_MARGIN
-        with child.log.open("rb") as log:
-            log.seek(child.log_at)
-            return _CHUNK_DONE in log.read()
+        return _CHUNK_DONE in _log_from(child, child.log_at)
 
     def all_ready(self) -> bool:
         """Whether every one works."""
@@ -191,10 +192,13 @@ class Crew:
         self.disturb(child)
 
     def _complain_about_end(self, child: Child, code: int) -> None:
-        if child.doomed or (child.told_to_end is not None and code == 0):
+        told = child.told_to_end is not None
+        if child.doomed or (told and code == 0):
             return
-        told = " after SIGTERM" if child.told_to_end is not None else " by itself"
-        self.complaints.append(f"{child.name} ended{told} with status {code}, see {child.log}")
+        if told and code == -signal.SIGTERM and _UP not in _log_from(child, child.log_begin):
+            return  # it had not come up: nothing of it knew of the signal
+        when = "after SIGTERM" if told else "by itself"
+        self.complaints.append(f"{child.name} ended {when} with status {code}, see {child.log}")
 
     def end(self) -> None:
         """SIGTERM to all, and wait; complain about those that do not end, or not with status 0."""
@@ -219,6 +223,12 @@ class Crew:
             _signal_all(child.stopped_engines, signal.SIGCONT)
             child.process.kill()
             child.process.wait()
+
+
+def _log_from(child: Child, at: int) -> bytes:
+    with child.log.open("rb") as log:
+        log.seek(at)
+        return log.read()
 
 
 def _signal_all(pids: list[int], number: signal.Signals) -> None:

@@ -16,14 +16,14 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_nothing_is_lost(tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
     command = [
-        sys.executable, "-m", "benchmarks.chaos", "--seed", "4", "--faults", "7", "--jobs", "250",
-        "--window", "120", "--workers", "2", "--logs", str(tmp_path / "logs"), "--json", str(figures),
+        sys.executable, "-m", "benchmarks.chaos", "--seed", "4", "--faults", "5", "--jobs", "150",
+        "--window", "80", "--workers", "2", "--logs", str(tmp_path / "logs"), "--json", str(figures),
     ]  # fmt: skip
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
     found = json.loads(figures.read_text())["figures"]
-    assert sum(found["faults"].values()) == 7
-    assert found["jobs"] >= 250
+    assert sum(found["faults"].values()) == 5
+    assert found["jobs"] >= 150
     assert set(found["violations"].values()) == {0}
     assert not (tmp_path / "logs").exists()
 
