@@ -30,6 +30,7 @@ _CHUNK_DONE = b" jobs: "
 _UP = b" ready."
 """What Celery logs when a process begins to consume."""
 _SIGN_MARGIN = 0.3
+_LOG_BYTES = 200_000
 
 
 @dataclass(slots=True)
@@ -121,10 +122,6 @@ class Crew:
         if child.role == WORKER:
             return self._ledger.sign_of(child.name) > child.disturbed + _SIGN_MARGIN
         return _CHUNK_DONE in _log_from(child, child.log_at)
-
-    def all_ready(self) -> bool:
-        """Whether every one works."""
-        return all(self.ready(child) for child in self.children)
 
     def targets(self, role: str) -> list[Child]:
         """Those of a role that may be hit: they work, and at least one other does."""
@@ -228,7 +225,7 @@ class Crew:
 def _log_from(child: Child, at: int) -> bytes:
     with child.log.open("rb") as log:
         log.seek(at)
-        return log.read()
+        return log.read(_LOG_BYTES)
 
 
 def _signal_all(pids: list[int], number: signal.Signals) -> None:
