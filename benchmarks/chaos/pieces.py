@@ -21,6 +21,8 @@ CLEAR_LEAD = 0.3
 FAR_SECONDS = 6 * 3600.0
 BATCH_JOBS = 900
 BATCHES_AT_ONCE = 4
+RUN_JOBS = 80
+"""So many jobs after another are of one batch, so that some of its chunks are large."""
 FLAKY = "flaky"
 """In the id of a job whose first attempt fails for a passing reason, see `flaky_worker`."""
 
@@ -178,7 +180,7 @@ def pieces(seed: int, references: Sequence[Reference]) -> Iterator[Piece]:
         yield Piece(
             id=f"{kind}-{seed}-{number}",
             kind=kind,
-            batch=f"batch-{number // BATCH_JOBS}-{source.randrange(BATCHES_AT_ONCE)}",
+            batch=f"batch-{number // BATCH_JOBS}-{number // RUN_JOBS % BATCHES_AT_ONCE}",
             body=fields | {"metadata": metadata, "sampling": {"temperature": 0, "max_tokens": 120}},
             mark=mark,
             label=label,
