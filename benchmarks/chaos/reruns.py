@@ -34,13 +34,16 @@ def reruns(
     records: Iterable[Record], dealt: Sequence[Dealt], outages: Sequence[Span], lease: float
 ) -> list[Rerun]:
     """All of them. A worker that was killed, told to end, or stopped for longer than a lease has lost its
-    jobs; a job that is made to fail at first is started twice by right."""
+    jobs, and may be the first to end them when it goes on; a job that is made to fail at first is started
+    twice by right."""
     found = []
     for record in records:
         if record.piece.kind == FLAKY:
             continue
+        known = {""}
         for one, after in zip(record.seen, record.seen[1:], strict=False):
-            other = after.worker not in ("", one.worker)
+            known.add(one.worker)
+            other = after.worker not in known
             if one.state == State.STARTED and other and not _taken(one.worker, after.at, dealt, lease):
                 near = disturbed(after.at - _SINCE * lease, after.at, outages)
                 found.append(Rerun(record.piece.id, one.worker, after.worker, after.at, near))

@@ -109,3 +109,9 @@ def test_a_job_that_was_taken_from_its_worker(fault: Dealt) -> None:
 
 def test_a_job_that_stayed_where_it_was() -> None:
     assert reruns([record((9.0, "STARTED", "w0-1"), (10.0, "SUCCESS", "w0-1"))], [], [], lease=3.0) == []
+
+
+def test_a_stopped_worker_that_ends_its_job_before_the_one_that_took_it_over() -> None:
+    stop = dealt(Kind.WORKER_STOP, "w0-1", 9.5, seconds=4.0)
+    seen = [(9.0, "STARTED", "w0-1"), (13.0, "STARTED", "w1-1"), (14.0, "SUCCESS", "w0-1")]
+    assert reruns([record(*seen)], [stop], [], lease=3.0) == []
