@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from batchyard.names import DEFAULT_TENANT, full_name
 from benchmarks.reports import labelled_reports
 
 TASK = "defect_detect"
@@ -23,6 +24,7 @@ BATCH_JOBS = 900
 BATCHES_AT_ONCE = 4
 RUN_JOBS = 80
 """So many jobs after another are of one batch, so that some of its chunks are large."""
+TENANTS = (DEFAULT_TENANT, "acme", "globex")
 FLAKY = "flaky"
 """In the id of a job whose first attempt fails for a passing reason, see `flaky_worker`."""
 
@@ -37,8 +39,9 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One job and how its answer is known. `body` is what is submitted, without its deadline; `deadline_in`
-    in seconds from its submission; `cancel` whether it is to be cancelled."""
+    """One job and how its answer is known. `id` and `batch` are full names, of its tenant; `body` is what is
+    submitted, without its deadline; `deadline_in` in seconds from its submission; `cancel` whether it is to
+    be cancelled."""
 
     id: str
     kind: str
@@ -177,10 +180,14 @@ def pieces(seed: int, references: Sequence[Reference]) -> Iterator[Piece]:
             fields["task"] = TASK
         if source.random() < _INTERACTIVE_SHARE:
             fields["priority"] = "interactive"
+        at_once = number // RUN_JOBS % BATCHES_AT_ONCE
+        tenant = TENANTS[at_once % len(TENANTS)]
+        if tenant != DEFAULT_TENANT:
+            fields["tenant"] = tenant
         yield Piece(
-            id=f"{kind}-{seed}-{number}",
+            id=full_name(tenant, f"{kind}-{seed}-{number}"),
             kind=kind,
-            batch=f"batch-{number // BATCH_JOBS}-{number // RUN_JOBS % BATCHES_AT_ONCE}",
+            batch=full_name(tenant, f"batch-{number // BATCH_JOBS}-{at_once}"),
             body=fields | {"metadata": metadata, "sampling": {"temperature": 0, "max_tokens": 120}},
             mark=mark,
             label=label,
