@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Any
 
 import redis
+from kombu.utils.encoding import bytes_to_str
 
 from batchyard.scripts import RENEW
 
@@ -78,8 +79,12 @@ class LeaseKeeper:
                 if self._client is None:
                     self._client = self._connect()
                 gone: Any = self._client.eval(RENEW, 1, index, *tags)
-                if gone:
-                    logger.warning("%d messages were given to others meanwhile", len(gone))
+                # what was acknowledged since its tag was read is gone, too, and nobody's business
+                lost = {bytes_to_str(tag) for tag in gone}.intersection(
+                    tag for _, tags in self._held() for tag in tags
+                )
+                if lost:
+                    logger.warning("%d messages were given to others meanwhile", len(lost))
 
     def _forget_connection(self) -> None:
         client, self._client = self._client, None

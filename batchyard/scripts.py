@@ -208,8 +208,22 @@ return ended
 """
 )
 
+CLOCK = """
+local function server_seconds()
+  local now = redis.call('TIME')
+  return now[1] + now[2] / 1000000
+end
+local function lease_seconds(index)
+  return server_seconds() - tonumber(redis.call('HGET', index .. ':looked', 'skipped') or 0)
+end
+"""
+"""`lease_seconds`: what leases are counted by. It is Redis's clock, but it stands still while nobody can reach
+Redis: who lives comes back to leases as old as they were, and who is dead is none the younger for it.
+"""
+
 POP = (
-    FLOWS
+    CLOCK
+    + FLOWS
     + """
 -- key 1: lease index, key 2: unacked hash, then kombu's lists, by priority and the queues in turn within one
 -- args: result key prefix, then for each list its queue, its priority, 1 if its consumer acknowledges
@@ -264,10 +278,9 @@ for i = 3, #KEYS do
     -- what has no tag is no message of Celery's; the caller sets it aside
     local tag = string.match(message, '"delivery_tag": ?"([^"]+)"')
     if tag and acknowledged then
-      local now = redis.call('TIME')
       local origin = priority
       if tenant then origin = priority .. '|' .. tenant .. '|' .. batch end
-      redis.call('ZADD', KEYS[1], now[1] + now[2] / 1000000, tag)
+      redis.call('ZADD', KEYS[1], lease_seconds(KEYS[1]), tag)
       redis.call('HSET', KEYS[2], tag, '[' .. message .. ', "' .. origin .. '", "' .. queue .. '"]')
     end
     return {queue, message, tenant or ''}
@@ -288,50 +301,48 @@ redis.call('EXPIRE', KEYS[2], 60)
 """
 """What a role publishes itself: the next attempt of a job, first of all."""
 
-RENEW = """
+RENEW = (
+    CLOCK
+    + """
 -- key: lease index; args: tags
 -- Renews the leases of the messages that are still recorded. Returns the tags of those that are not: they
 -- were given to others.
 redis.call('ZREM', KEYS[1], '')
-local now, gone = redis.call('TIME'), {}
+local now, gone = lease_seconds(KEYS[1]), {}
 for _, tag in ipairs(ARGV) do
   if redis.call('ZSCORE', KEYS[1], tag) then
-    redis.call('ZADD', KEYS[1], now[1] + now[2] / 1000000, tag)
+    redis.call('ZADD', KEYS[1], now, tag)
   else
     gone[#gone + 1] = tag
   end
 end
 return gone
 """
+)
 
 RESTORE = (
-    FLOWS
+    CLOCK
+    + FLOWS
     + """
 -- key 1: lease index, key 2: unacked hash; args: seconds of a lease, 1 if to the back, separator of kombu's
 -- lists, tag or '' for all messages whose lease has ended (100 at most)
 -- Gives messages back to where they came from, to the front unless to the back; they get another tag, so that
 -- whoever had them before can no longer acknowledge or renew them. A lapsed lease is counted in the header
--- `lost`. If nobody has looked for as long as a lease lasts, everybody was cut off from Redis: then leases
--- begin anew, so that whoever lives can come back and renew his. Returns {how many were given back, tag and
--- record of what could not be read ...}.
+-- `lost`. If nobody has looked for as long as a lease lasts, everybody was cut off from Redis, and the time
+-- does not count. Returns {how many were given back, tag and record of what could not be read ...}.
 redis.call('ZREM', KEYS[1], '')
 local lapsed, back = ARGV[4] == '', ARGV[2] == '1'
 local tags = {ARGV[4]}
 if lapsed then
-  local now, lease = redis.call('TIME'), tonumber(ARGV[1])
-  now = now[1] + now[2] / 1000000
-  local ended, looked = now - lease, KEYS[1] .. ':looked'
-  local at = redis.call('HGET', looked, 'at')
+  local now, lease, looked = server_seconds(), tonumber(ARGV[1]), KEYS[1] .. ':looked'
+  local gap = now - tonumber(redis.call('HGET', looked, 'at') or now)
   redis.call('HSET', looked, 'at', now)
-  if at and tonumber(at) < ended then redis.call('HSET', looked, 'silence_until', now) end
-  if tonumber(redis.call('HGET', looked, 'silence_until') or 0) > ended then return {0} end
-  tags = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ended, 'LIMIT', 0, 100)
+  if gap > lease then redis.call('HINCRBYFLOAT', looked, 'skipped', gap) end
+  tags = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', lease_seconds(KEYS[1]) - lease, 'LIMIT', 0, 100)
 end
 local answer = {0}
 for _, tag in ipairs(tags) do
   local record = redis.call('HGET', KEYS[2], tag)
-  redis.call('ZREM', KEYS[1], tag)
-  redis.call('HDEL', KEYS[2], tag)
   local message, origin, queue = string.match(record or '', '^%[(.*), "([^"]*)", "([^"]*)"%]$')
   local priority, tenant, batch = string.match(origin or '', '^(%d)|([^|]*)|(.*)$')
   priority = priority or string.match(origin or '', '^%d$')
@@ -356,11 +367,18 @@ for _, tag in ipairs(tags) do
     else
       redis.call(side, priority == '0' and queue or queue .. ARGV[3] .. priority, message)
     end
+    -- taken off behind that: what Redis refuses to take must not be gone
+    redis.call('ZREM', KEYS[1], tag)
+    redis.call('HDEL', KEYS[2], tag)
     ring_bell(queue, 1)
     answer[1] = answer[1] + 1
-  elseif record then
-    answer[#answer + 1] = tag
-    answer[#answer + 1] = record
+  else
+    redis.call('ZREM', KEYS[1], tag)
+    redis.call('HDEL', KEYS[2], tag)
+    if record then
+      answer[#answer + 1] = tag
+      answer[#answer + 1] = record
+    end
   end
 end
 return answer

@@ -297,7 +297,7 @@ class EnginePool(BasePool):
 
     def _supply(self, name: str) -> None:
         """Send the engine an image that jobs in it wait for; they wait while Redis is away."""
-        owner = owner_of(name, (unit.job for unit in self._inside.values()))
+        owner = owner_of(name, (unit.job for unit in self._turns.inside))
         frame = self._yard.image(name, *owner)
         if frame is None:
             self._hub.call_later(STORE_AGAIN_SECONDS, self._supply, name)

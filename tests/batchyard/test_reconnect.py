@@ -8,6 +8,7 @@ import redis
 from kombu import Connection
 
 from batchyard.app import UNACKED, make_app
+from batchyard.scripts import RENEW
 from batchyard.settings import Settings
 from batchyard.wire import task_message
 from tests.batchyard.consumers import take
@@ -87,13 +88,22 @@ def test_an_acknowledgement_that_does_not_get_through_costs_no_room(
     assert raw.zcard(INDEX) == 1  # its lease is left to end
 
 
-def test_leases_begin_anew_when_everybody_was_cut_off(lost: Connection, raw: redis.Redis) -> None:
+@pytest.mark.parametrize(("renewed", "lapsed"), [(99.0, False), (96.0, True)])
+def test_time_in_which_everybody_was_cut_off_does_not_count(
+    lost: Connection, raw: redis.Redis, renewed: float, lapsed: bool
+) -> None:
+    """A lease lasts three seconds; the last look was at 100."""
     [message] = take(lost, 1)
-    qos = message.channel.qos
-    raw.zadd(INDEX, {message.delivery_tag: 1.0})
-    raw.hset(f"{INDEX}:looked", "at", 1.0)  # nobody has looked since
-    qos.restore_visible()
+    raw.zadd(INDEX, {message.delivery_tag: renewed})
+    raw.hset(f"{INDEX}:looked", "at", 100.0)
+    message.channel.qos.restore_visible()
+    assert raw.llen("q") == lapsed
+
+
+def test_who_comes_back_renews_by_the_clock_that_stood_still(lost: Connection, raw: redis.Redis) -> None:
+    [message] = take(lost, 1)
+    raw.hset(f"{INDEX}:looked", "at", 100.0)
+    message.channel.qos.restore_visible()
+    raw.eval(RENEW, 1, INDEX, message.delivery_tag)
+    assert 100 <= float(raw.zscore(INDEX, message.delivery_tag)) < 200
     assert raw.llen("q") == 0
-    raw.hset(f"{INDEX}:looked", "silence_until", 1.0)  # a lease later
-    qos.restore_visible()
-    assert raw.llen("q") == 1

@@ -179,7 +179,7 @@ def test_a_foreign_job_ends_nothing_and_the_others_go_on(decided):
     good, bad = decided(DEFECT | {"tenant": "beta"}, FAQ, gate=Gate(flow="default"))
     assert [item.job.id for item in good] == ["f"]
     (foreign,) = bad
-    assert (foreign.job_id, foreign.batch, foreign.error.code) == (None, "", "foreign_job")
+    assert (foreign.job_id, foreign.batch, foreign.error.code) == (None, "", "wrong_tenant")
     assert foreign.final() is None
 
 

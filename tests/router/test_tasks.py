@@ -153,9 +153,9 @@ class Recorder:
 def test_a_chunk_with_which_routers_were_lost_is_handed_on_by_its_name():
     recorder = Recorder()
     recorder.route_one_by_one = lambda *given: recorder.given.append(given) or Outcome(1, {}, {}, 0, 0.0)
-    delivery = tasks.Delivery("tag-2", lost=tasks.LOST_TO_ROUTE_ALONE)
+    delivery = tasks.Delivery("tag-2", lost=tasks.LOST_TO_ROUTE_ALONE, flow="acme")
     tasks.run_chunk(recorder, delivery, (), {"jobs": [{"id": "a"}], "submitted": 5})
-    assert recorder.given == [([{"id": "a"}], 5.0, "tag")]
+    assert recorder.given == [([{"id": "a"}], 5.0, "tag", "acme")]
 
 
 def test_a_chunk_is_handed_on():
