@@ -217,8 +217,8 @@ local function lease_seconds(index)
   return server_seconds() - tonumber(redis.call('HGET', index .. ':looked', 'skipped') or 0)
 end
 """
-"""`lease_seconds`: what leases are counted by. It is Redis's clock, but it stands still while nobody can reach
-Redis: who lives comes back to leases as old as they were, and who is dead is none the younger for it.
+"""`lease_seconds`: what leases are counted by. It is Redis's clock, but it stands still while nobody can
+reach Redis: who lives comes back to leases as old as they were, and who is dead is none the younger for it.
 """
 
 POP = (
