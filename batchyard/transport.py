@@ -42,6 +42,7 @@ logger = logging.getLogger(__name__)
 IDLE_SECONDS = 0.25
 PEEK_SECONDS = 0.02
 RESTORED_AT_ONCE = 100
+MAX_MESSAGE_BYTES = 64 << 20
 
 _TAG = re.compile(rb'"delivery_tag": ?"([^"]+)"')
 """The same pattern as in POP."""
@@ -344,12 +345,17 @@ def set_aside(client: Any, queue: str, message: bytes, qos: QoS, tag: str | None
 
 
 def read_envelope(message: bytes) -> dict[str, Any] | None:
-    """The kombu envelope in the raw bytes of a message, or None if Celery could not handle it."""
+    """The kombu envelope in the raw bytes of a message, or None if Celery could not handle it: among others
+    what is longer than any chunk of ours, which is not read at all, and what is no JSON."""
+    if len(message) > MAX_MESSAGE_BYTES:
+        return None
     try:
         payload = loads(bytes_to_str(message))
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
         return None  # TypeError and the like: kombu makes objects of {"__type__": …, "__value__": …}
     if not isinstance(payload, dict) or not isinstance(payload.get("body"), str):
+        return None
+    if payload.get("content-type") != "application/json":
         return None
     properties, headers = payload.get("properties"), payload.get("headers")
     if not isinstance(properties, dict) or not isinstance(properties.get("delivery_tag"), str):

@@ -11,7 +11,9 @@ def names() -> list[str]:
     """The benchmarks there are."""
     here = Path(__file__)
     others = (path for path in here.parent.glob("*.py") if path != here)
-    return sorted(path.stem for path in others if _ENTRY in path.read_text(encoding="utf-8"))
+    packages = (path.parent.name for path in here.parent.glob("*/__main__.py"))
+    modules = (path.stem for path in others if _ENTRY in path.read_text(encoding="utf-8"))
+    return sorted([*modules, *packages])
 
 
 def main() -> None:
