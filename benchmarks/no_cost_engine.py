@@ -64,5 +64,10 @@ async def load(model: Any) -> NoCostBackend:
     return NoCostBackend(int(model["n_slots"]))
 
 
+def main() -> int:
+    """Serve what a pool asks over the inherited socket."""
+    return run_child("benchmarks.no_cost_engine", load)
+
+
 if __name__ == "__main__":
-    sys.exit(run_child("benchmarks.no_cost_engine", load))
+    sys.exit(main())
