@@ -272,6 +272,18 @@ class Channel(stock.Channel):
         with self.conn_or_acquire() as client:
             return int(client.eval(LENGTH, 0, self.sep, self.priority_steps[-1], queue))
 
+    def _delete(
+        self, queue: str, exchange: str, routing_key: str, pattern: str, *args: Any, **_: Any
+    ) -> None:
+        """Delete a queue (answers to remote control have one each), in no transaction: a full Redis refuses
+        those."""
+        self.auto_delete_queues.discard(queue)
+        member = self.sep.join([routing_key or "", pattern or "", queue or ""])
+        with self.conn_or_acquire() as client:
+            client.srem(self.keyprefix_queue % (exchange,), member)
+            client.srem(self.keyprefix_binding_permanent % (exchange,), member)
+            client.delete(*(self._q_for_pri(queue, priority) for priority in self.priority_steps))
+
     def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
         """Note that a queue is bound, if Redis has room for it: it is consumed by its name all the same, and
         a worker must be able to start where there is none, or nothing would ever make any."""

@@ -20,27 +20,28 @@ def test_a_deadline_ends_a_job_the_same_way_wherever_it_is(
 ) -> None:
     [child] = psutil.Process(worker.pid).children()
     child.suspend()
-    deadline = time.time() + 2
-    places = {"slots": (SLOTS, 6), "queue": (4, 6), "interactive": (1, 0)}
-    jobs = [
-        Job.model_validate(
-            {
-                "id": f"{place}-{number}",
-                "prompt": "Board A17: solder bridge found at U12 between pin 3 and pin 4.",
-                "output": {"type": "grammar", "grammar": "root ::= [0-9] root"},
-                "sampling": {"max_tokens": 200},
-                "priority": priority,
-                "deadline": deadline,
-            }
-        )
-        for place, (count, priority) in places.items()
-        for number in range(count)
-    ]
-    ids = publish(*jobs)
-    while time.time() < deadline:
-        held = Counter(client.statuses(ids))
+    deadline = time.time() + 4
+
+    def job(place: str, number: int, priority: int = 6) -> Job:
+        fields = {
+            "id": f"{place}-{number}",
+            "prompt": "Board A17: solder bridge found at U12 between pin 3 and pin 4.",
+            "output": {"type": "grammar", "grammar": "root ::= [0-9] root"},
+            "sampling": {"max_tokens": 200},
+            "priority": priority,
+            "deadline": deadline,
+        }
+        return Job.model_validate(fields)
+
+    ids = publish(*(job("slots", number) for number in range(SLOTS)))
+    while Counter(client.statuses(ids)) != {State.STARTED: SLOTS}:
         assert worker.poll() is None
-    assert held == {State.STARTED: SLOTS + 1, State.ROUTED: 4}
+    # the worker is full: only the one that somebody waits for still gets in
+    ids += publish(*(job("queue", number) for number in range(4)), job("interactive", 0, priority=0))
+    while Counter(client.statuses(ids)) != {State.STARTED: SLOTS + 1, State.ROUTED: 4}:
+        assert worker.poll() is None
+    while time.time() < deadline:
+        assert worker.poll() is None
     child.resume()
     for job_id in ids:
         result = client.result(job_id, timeout=60)

@@ -10,20 +10,24 @@ pytestmark = pytest.mark.yard
 
 
 def test_the_same_names_of_two_tenants_get_each_its_own_answer(yard: RunningYard) -> None:
-    refs = {"acme": "U7", "beta": "R12"}
-    clients = {tenant: Client(yard.settings.model_copy(update={"tenant": tenant})) for tenant in refs}
+    reports = {
+        "acme": "Board A17: solder bridge found at U12 between pin 3 and pin 4.",
+        "beta": "Board A18: R7 is missing.",
+    }
+    clients = {tenant: Client(yard.settings.model_copy(update={"tenant": tenant})) for tenant in reports}
+    with Client(yard.settings) as other:
+        ids = {tenant: other.submit(prompt=text, task="defect_detect") for tenant, text in reports.items()}
+        right = {tenant: other.result(job_id, timeout=60).value().parsed for tenant, job_id in ids.items()}
+    assert right["acme"] != right["beta"]
     try:
         for tenant, client in clients.items():
-            report = f"Board K3: solder bridge found at {refs[tenant]} between pin 1 and pin 2."
-            client.submit_many(
-                ({"id": f"J{n}", "prompt": report, "task": "defect_detect"} for n in range(5)), batch="B"
-            )
+            jobs = ({"id": f"J{n}", "prompt": reports[tenant], "task": "defect_detect"} for n in range(5))
+            client.submit_many(jobs, batch="B")
         for tenant, client in clients.items():
             results = {result.job_id: result.value() for result in client.results("B", timeout=60)}
             assert set(results) == {f"J{n}" for n in range(5)}
             for result in results.values():
-                assert isinstance(result.parsed, dict)
-                assert result.parsed["ref"] == refs[tenant]
+                assert result.parsed == right[tenant]
             assert client.result("J0", timeout=0).parsed == results["J0"].parsed
     finally:
         for client in clients.values():
