@@ -66,7 +66,7 @@ class LeaseKeeper:
             try:
                 self._renew()
                 self._failing = False
-            except (redis.RedisError, OSError):
+            except Exception:  # whatever it is, a thread that ends would give all its messages away
                 self._forget_connection()
                 if not self._failing:
                     logger.warning("could not renew leases; trying again", exc_info=True)

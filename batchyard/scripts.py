@@ -111,6 +111,8 @@ for model, more in pairs(models) do
     return {2, 'model', model, limit, count, redis.call('HGET', 'batchyard:rates', model) or '0'}
   end
 end
+-- first of all: what cannot be queued must not be claimed
+enqueue('route', ARGV[5], tenant, batch, ARGV[6])
 for _, job in ipairs(fresh) do
   local id, expected = job[1], 'null'
   if job[3] ~= '' then expected = '{"model": "' .. job[3] .. '"}' end
@@ -130,7 +132,6 @@ if batch ~= '' then
   redis.call('EXPIRE', key, ttl)
   redis.call('EXPIRE', ids, ttl)
 end
-enqueue('route', ARGV[5], tenant, batch, ARGV[6])
 ring_bell('route', 1)
 return {1, #fresh}
 """
@@ -149,8 +150,9 @@ for i = 0, tonumber(ARGV[2]) - 1 do
   local id, queue = ARGV[at], ARGV[at + 1]
   local key = 'celery-task-meta-' .. id
   redis.call('EXPIRE', key, ARGV[1])
-  local current = redis.call('GET', key)
-  if not current or status_of(current) == 'QUEUED' then
+  redis.call('EXPIRE', 'batchyard:claim:' .. id, ARGV[1])
+  local current = redis.pcall('GET', key)
+  if not current or (type(current) == 'string' and status_of(current) == 'QUEUED') then
     redis.call('SET', key, ARGV[at + 6], 'EX', ARGV[1])
     local expected, model = expected_of(current), model_of(queue)
     if expected ~= model then
@@ -175,6 +177,7 @@ STORE = (
 -- to its batch's completion stream and counters. Returns 1 if stored.
 local key = 'celery-task-meta-' .. ARGV[2]
 redis.call('EXPIRE', key, ARGV[1])
+redis.call('EXPIRE', 'batchyard:claim:' .. ARGV[2], ARGV[1])
 local done, previous = final(key)
 if done then return 0 end
 redis.call('SET', key, ARGV[5], 'EX', ARGV[1])
@@ -233,8 +236,9 @@ POP = (
 -- Returns {queue, message, tenant of its flow or ''}, or how many were dropped if there was nothing else.
 local function finished(message)
   local id = string.match(message, '"id": ?"([^"]+)"')
-  local state = id and redis.call('GET', ARGV[1] .. id)
-  local status = state and string.match(state, '^{"status": ?"(%u+)"')
+  local state = id and redis.pcall('GET', ARGV[1] .. id)
+  if type(state) ~= 'string' then return false end
+  local status = string.match(state, '^{"status": ?"(%u+)"')
   return status == 'SUCCESS' or status == 'FAILURE' or status == 'REVOKED'
 end
 local function next_of_flows(queue, priority)
@@ -242,14 +246,18 @@ local function next_of_flows(queue, priority)
   local tenant = redis.call('RPOPLPUSH', ring, ring)
   while tenant do
     local batches = ring .. '|' .. tenant
-    local batch = redis.call('RPOPLPUSH', batches, batches)
+    -- a tenant's own keys may hold anything; that must not stop the others
+    local batch = redis.pcall('RPOPLPUSH', batches, batches)
     local message = nil
-    if batch then
+    if type(batch) == 'string' then
       local flow = flow_of(queue, priority, tenant, batch)
-      message = redis.call('RPOP', flow)
-      if redis.call('EXISTS', flow) == 0 then redis.call('LREM', batches, 1, batch) end
+      message = redis.pcall('RPOP', flow)
+      if type(message) ~= 'string' then message = nil end
+      if not message or redis.call('EXISTS', flow) == 0 then redis.call('LREM', batches, 1, batch) end
     end
-    if redis.call('EXISTS', batches) == 0 then redis.call('LREM', ring, 1, tenant) end
+    if type(batch) ~= 'string' or redis.call('EXISTS', batches) == 0 then
+      redis.call('LREM', ring, 1, tenant)
+    end
     if message then
       local model = model_of(queue)
       if model then redis.call('HINCRBY', 'batchyard:waiting', model, -1) end

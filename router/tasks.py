@@ -1,6 +1,7 @@
 """The router's Celery face: its app with the one task `batchyard.route`, and nothing else of Celery's."""
 
 import logging
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +9,7 @@ from celery import Celery, bootsteps
 from celery.exceptions import Reject
 
 from batchyard.app import make_app
-from batchyard.errors import YardUnavailable
+from batchyard.errors import YardBusy, YardUnavailable
 from batchyard.names import ROUTE_QUEUE, ROUTE_TASK
 from batchyard.settings import Settings
 from batchyard.submission import MAX_CHUNK
@@ -19,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 _YEAR_10000 = 253_402_300_800
 LOST_TO_ROUTE_ALONE = 2
+FAULT_PAUSE_SECONDS = 1.0
 
 WORKER_ARGUMENTS = (
     "worker",
@@ -102,6 +104,10 @@ def run_chunk(router: Router, delivery: Delivery, args: tuple[Any, ...], kwargs:
     except YardUnavailable as exc:
         logger.error("%d jobs go back to the queue: %s", len(jobs), exc)
         raise Reject(str(exc), requeue=True) from exc
+    except Exception as exc:  # a fault of our own: acknowledged, its jobs would wait for ever
+        logger.exception("%d jobs go back to the queue", len(jobs))
+        time.sleep(FAULT_PAUSE_SECONDS)
+        raise Reject(type(exc).__name__, requeue=True) from exc
     logger.info("%d jobs: %s", len(jobs), outcome)
 
 
@@ -125,6 +131,10 @@ def _catalogue_step(router: Router) -> type[bootsteps.StartStopStep]:
         def start(self, parent: Any) -> None:
             try:
                 router.publish_catalogue()
+            except (
+                YardBusy
+            ) as exc:  # what it has of an earlier router stands; a router is needed now above all
+                logger.warning("the catalogue is not published: %s", exc.message)
             except YardUnavailable as exc:
                 if exc.__cause__ is not None:
                     raise exc.__cause__ from None  # redis-py's own error makes Celery connect again
