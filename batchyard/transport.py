@@ -34,7 +34,13 @@ from kombu.utils.json import dumps, loads
 
 from batchyard.dead import raw_burial
 from batchyard.leases import LeaseKeeper
-from batchyard.names import INTERACTIVE_PRIORITIES, RESULT_KEY_PREFIX, bell_key
+from batchyard.names import (
+    INTERACTIVE_PRIORITIES,
+    RESULT_KEY_PREFIX,
+    ROUTE_QUEUE,
+    bell_key,
+    model_of_queue,
+)
 from batchyard.scripts import LENGTH, POP, PUSH, RENEW, RESTORE
 
 logger = logging.getLogger(__name__)
@@ -268,9 +274,15 @@ class Channel(stock.Channel):
             client.eval(PUSH, 2, name, bell_key(queue), dumps(message))
 
     def _size(self, queue: str) -> int:
-        """Messages that wait, flows included. One call: a full Redis refuses kombu's transaction."""
+        """Messages that wait, flows included where there are any. In no transaction: a full Redis refuses
+        those."""
         with self.conn_or_acquire() as client:
-            return int(client.eval(LENGTH, 0, self.sep, self.priority_steps[-1], queue))
+            if queue == ROUTE_QUEUE or model_of_queue(queue):
+                return int(client.eval(LENGTH, 0, self.sep, self.priority_steps[-1], queue))
+            lists = client.pipeline(transaction=False)
+            for priority in self.priority_steps:
+                lists.llen(self._q_for_pri(queue, priority))
+            return sum(lists.execute())
 
     def _delete(
         self, queue: str, exchange: str, routing_key: str, pattern: str, *args: Any, **_: Any

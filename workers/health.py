@@ -66,7 +66,7 @@ class Health:
             self._count(self._breaker.enter(now), now, broken=broken)
 
     def tested(self, now: float, *, broken: bool) -> PoolJob | None:
-        """The test has been answered. Who was accused is to blame, and is returned: the engine lives."""
+        """The test has been answered. Returns who was accused: to blame, unless the engine is `broken`."""
         self._count(self._test, now, broken=broken)
         self._test = None
         accused, self.accused = self.accused, None

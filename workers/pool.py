@@ -308,7 +308,10 @@ class EnginePool(BasePool):
         broken = frame["op"] == "failed" and frame["error"]["code"] == DECODE_FAILED
         if frame["id"] == TEST:
             culprit = self._health.tested(time.monotonic(), broken=broken)
-            if culprit is not None:
+            if culprit is not None and broken:  # the engine lives, and does not work: no proof against a job
+                culprit.deaths -= 1
+                self._turns.arrive(culprit)
+            elif culprit is not None:
                 self._bury(culprit, died_alone(culprit.death), culprit.death)
             return
         unit = self._turns.leave(frame["id"])

@@ -203,6 +203,7 @@ def test_each_role_comes_to_redis_as_its_own_user(services: dict[str, Any], comp
     users = {
         "router": "router",
         "flower": "flower",
+        "auditor": "auditor",
         "client": "producer-default",
         "worker-cloud-chat": "worker-cloud_chat",
     }

@@ -38,9 +38,9 @@ def wait_for_ping(settings: Settings, name: str, process: subprocess.Popen[bytes
 
 
 def start_worker(
-    settings: Settings, name: str, *arguments: str, module: str = "workers"
+    settings: Settings, name: str, *arguments: str, module: str = "workers", ready: bool = True
 ) -> subprocess.Popen[bytes]:
-    """A worker process, ready for jobs."""
+    """A worker process, ready for jobs unless nobody waits for that."""
     environ = os.environ | {
         "BATCHYARD_REDIS_URL": settings.url,
         "BATCHYARD_LEASE_SECONDS": "3",
@@ -48,6 +48,8 @@ def start_worker(
     }
     command = [sys.executable, "-m", module, "--name", name, "--gpu", "none", "--threads", "1", *arguments]
     process = subprocess.Popen(command, cwd=ROOT, env=environ)
+    if not ready:
+        return process
     try:
         wait_for_ping(settings, name, process)
     except BaseException:

@@ -83,8 +83,8 @@ def router(settings: Settings, raw: redis.Redis) -> Iterator[psutil.Process]:
 
 
 @contextmanager
-def worker(settings: Settings) -> Iterator[psutil.Process]:
-    process = start_worker(settings, "full", "--model", MODEL, "--slots", "4")
+def worker(settings: Settings, *, ready: bool = True) -> Iterator[psutil.Process]:
+    process = start_worker(settings, "full", "--model", MODEL, "--slots", "4", ready=ready)
     try:
         yield psutil.Process(process.pid)
     finally:
@@ -118,7 +118,7 @@ def test_what_was_accepted_before_the_refusal_is_finished_and_then_new_work_is_t
         raw.config_set("maxmemory", int(raw.info("memory")["used_memory"]) + ROOM)
         accepted = fill(client)
         assert len(accepted) > 50
-        with worker(settings):
+        with worker(settings, ready=False):  # a full Redis takes no answer to a ping
             results = [client.result(job_id, timeout=PATIENCE) for job_id in accepted]
             assert {result.state for result in results} == {State.SUCCESS}
             # the results hold the ballast, too: room comes when they expire, or are taken away
