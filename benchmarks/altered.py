@@ -41,6 +41,7 @@ def stock_app(
     """The role's app on kombu's own transport and Celery's own backend."""
     stock = {
         "broker_transport": "redis",
+        "worker_consumer": "celery.worker.consumer:Consumer",
         "broker_transport_options": {
             "priority_steps": list(names.PRIORITY_STEPS),
             "sep": names.PRIORITY_SEPARATOR,
@@ -77,12 +78,12 @@ def run_router(design: str, arguments: Sequence[str]) -> int:
 
 def run_worker(design: str, arguments: list[str]) -> int:
     """A worker; returns its exit status."""
-    from workers import __main__, pool, start, tasks
+    from workers import __main__, start, tasks, yard
 
     start.PROGRAMS["openai"] = "benchmarks.no_cost_engine"
     if design != GUARANTEED:
         exchange(tasks, "make_app", partial(stock_app, design == STOCK_LATE))
-        exchange(pool.EnginePool, "_mark_started", lambda pool, unit: True)
+        exchange(yard.Yard, "mark_started", lambda yard, unit: True)
     return __main__.main(arguments)
 
 

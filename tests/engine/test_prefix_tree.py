@@ -211,11 +211,12 @@ def test_every_cell_is_accounted_for_whatever_comes_and_goes(seed: int) -> None:
             tokens = np.concatenate([trunk, np.array(tail, np.int32)])
             match = memory.match(tokens)
             slot, left = memory.take_slot(tokens)
-            assert left == 0
-            running[slot], done[slot] = tokens, 0
+            assert left < len(tokens)
+            running[slot], done[slot] = tokens, left
             memory.see(tokens)
-            if match is not None:
+            if match is not None and match.length > left:
                 assert match.length < len(tokens)
+                memory.empty(slot)
                 memory.reuse(match, slot)
                 done[slot] = match.length
         elif running:
@@ -233,7 +234,7 @@ def test_every_cell_is_accounted_for_whatever_comes_and_goes(seed: int) -> None:
                 memory.release_slot(slot, tokens[:at])
                 del running[slot], done[slot]
         assert cells.cells == memory.cells_used <= 400
-        assert memory.kept_cells <= 150
+        assert memory.kept_cells <= 2 * 150  # of beginnings, and of what free slots still hold
         for slot, tokens in running.items():
             assert cells.tokens(slot) == tokens[: done[slot]].tolist()
     for slot, tokens in running.items():

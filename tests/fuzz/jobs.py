@@ -9,6 +9,7 @@ from batchyard.cli_rows import JobRows, parse_row, read_lines
 from batchyard.errors import InvalidJob, YardError
 from batchyard.job import PRIORITIES, Job, parse_job
 from batchyard.jsonvalue import MAX_DEPTH
+from batchyard.names import full_name
 from batchyard.submission import Intake, Known, Prepared, prepare
 from batchyard.wire import dumps
 from tests.fuzz.oracle import Target, check_error, hold, same_values
@@ -19,7 +20,7 @@ from workers.requests import engine_request
 MOST_TEXT = 2000
 """Bytes of text a job may have here, so that the limit is met often."""
 MOST_LINE = 1000
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/@+-]{0,127}", re.ASCII)
+_NAME = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9_.-]{0,63}~)?[A-Za-z0-9][A-Za-z0-9_.:/@+-]{0,127}", re.ASCII)
 CATALOGUE: Catalogue = parse_catalogue(
     {
         "model_list": [
@@ -119,12 +120,21 @@ def check_job(parsed: Job, row: dict[str, object]) -> None:
 
 
 def _check_prepared(parsed: Job, body: str) -> None:
-    one = prepare(parsed, Known(), MOST_TEXT)
-    other = prepare(parsed, Known(), MOST_TEXT, batch="another")
-    hold(json.loads(one.body) == json.loads(body), "what is pushed is not the job")
+    tenant, another = parsed.tenant, full_name(parsed.tenant, "another")
+    try:
+        one = prepare(parsed, Known(), MOST_TEXT, own=tenant)
+        other = prepare(parsed, Known(), MOST_TEXT, batch=another, own=tenant)
+    except InvalidJob as exc:
+        hold(exc.code == "wrong_tenant", "a job that may be is refused")  # it bears another tenant's name
+        return
+    whole = json.loads(body)
+    named = {"id": full_name(tenant, whole["id"])}
+    if "batch" in whole:
+        named["batch"] = full_name(tenant, whole["batch"])
+    hold(json.loads(one.body) == whole | named, "what is pushed is not the job")
     hold(one.size == len(one.body.encode()) and other.size == len(other.body.encode()), "a wrong size")
     hold(one.digest == other.digest, "the batch changes what the job is")
-    hold(json.loads(other.body)["batch"] == "another", "the batch is not the given one")
+    hold(json.loads(other.body)["batch"] == another, "the batch is not the given one")
 
 
 def _check_request(parsed: Job) -> None:

@@ -20,6 +20,7 @@ from batchyard.transport import read_envelope
 from batchyard.wire import dumps, task_message
 from router.chunk import Decided, Refused, decide_chunk, publications
 from router.decide import Yard
+from router.gate import Gate
 from router.policy import Policy, candidates
 from router.tasks import chunk_of
 from tests.fuzz.jobs import CATALOGUE, JOB_SEEDS, MOST_TEXT
@@ -91,7 +92,7 @@ def _run(envelope: dict[str, Any]) -> bool:
 
 def _route(bodies: list[object], submitted: float) -> tuple[list[Decided], list[Refused]]:
     """Route a chunk; every body ends in exactly one place, and whatever leaves the router can be read."""
-    decided, refused = decide_chunk(bodies, _YARD, None, NOW, MOST_TEXT)
+    decided, refused = decide_chunk(bodies, _YARD, None, NOW, MOST_TEXT, Gate())
     hold(len(decided) + len(refused) == len(bodies), "a body is lost")
     ready, unsendable = publications(decided, submitted, NOW, 0.001)
     hold(len(ready) + len(unsendable) == len(decided), "a decided job is lost")

@@ -171,13 +171,13 @@ def test_a_result_that_redis_refuses_is_stored_when_it_accepts_again(
         assert worker.poll() is None
     with redis.Redis.from_url(settings.url) as raw:
         raw.config_resetstat()
-        raw.config_set("maxmemory", 1)
+        raw.config_set("min-replicas-to-write", 1)
         try:
             child.resume()
-            while "errorstat_OOM" not in raw.info("errorstats"):
+            while "errorstat_NOREPLICAS" not in raw.info("errorstats"):
                 assert worker.poll() is None
         finally:
-            raw.config_set("maxmemory", 0)
+            raw.config_set("min-replicas-to-write", 0)
     assert client.result(job_id, timeout=60).ok
     assert worker.poll() is None
 
