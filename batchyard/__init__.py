@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from batchyard.aclient import AsyncClient as AsyncClient
     from batchyard.client import Client as Client
+    from batchyard.errors import YardBusy as YardBusy
     from batchyard.errors import YardError as YardError
     from batchyard.job import Job as Job
     from batchyard.result import Result as Result
@@ -23,6 +24,7 @@ _HOMES = {
     "Sampling": "sampling",
     "Settings": "settings",
     "State": "states",
+    "YardBusy": "errors",
     "YardError": "errors",
 }
 __all__ = list(_HOMES)
