@@ -14,7 +14,7 @@ from typing import Any
 import redis
 from kombu.utils.encoding import bytes_to_str
 
-from batchyard.scripts import RENEW
+from batchyard.queue_scripts import RENEW
 
 logger = logging.getLogger(__name__)
 

@@ -19,9 +19,10 @@ from redis import exceptions as errors
 from batchyard import names
 from batchyard.errors import JobCancelled, JobExpired, YardBusy, YardError, YardUnavailable
 from batchyard.jsonvalue import json_fault, printable
+from batchyard.queue_scripts import LENGTH
 from batchyard.result import ErrorInfo, Result
 from batchyard.route import Route
-from batchyard.scripts import CANCEL, LENGTH, PUBLISH, STORE, SUBMIT
+from batchyard.scripts import CANCEL, PUBLISH, STORE, SUBMIT
 from batchyard.states import State
 from batchyard.submission import Prepared
 from batchyard.wire import dumps, task_message

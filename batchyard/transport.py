@@ -41,7 +41,7 @@ from batchyard.names import (
     bell_key,
     model_of_queue,
 )
-from batchyard.scripts import LENGTH, POP, PUSH, RENEW, RESTORE
+from batchyard.queue_scripts import LENGTH, POP, PUSH, RENEW, RESTORE
 
 logger = logging.getLogger(__name__)
 

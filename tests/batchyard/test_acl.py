@@ -12,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError, ResponseError
 from redis.retry import Retry
 
-from batchyard import names, scripts, store
+from batchyard import names, queue_scripts, scripts, store
 from batchyard.acl import (
     auditor,
     called,
@@ -179,7 +179,7 @@ def test_a_producer_cannot_take_or_read_jobs_not_even_its_own(acme: redis.Redis)
     for key in ("route", names.model_queue("chat")):
         for command in (("LPUSH", key, "{}"), ("LRANGE", key, 0, -1), ("EXISTS", key)):
             assert refused(acme, *command), command
-    pop = ("EVAL", scripts.POP, 3, f"{names.UNACKED_KEY}:index", names.UNACKED_KEY, "route")
+    pop = ("EVAL", queue_scripts.POP, 3, f"{names.UNACKED_KEY}:index", names.UNACKED_KEY, "route")
     assert refused(acme, *pop, names.RESULT_KEY_PREFIX, "route", 6, 1)
     assert refused(acme, "HGET", names.DEAD_KEY, "x")
 
@@ -239,7 +239,7 @@ def test_a_producer_does_with_what_it_shares_only_what_it_must(
 
 def pop(connection: redis.Redis, queue: str) -> Any:
     keys = (f"{names.UNACKED_KEY}:index", names.UNACKED_KEY, names.priority_queue(queue, 6))
-    return connection.eval(scripts.POP, 3, *keys, names.RESULT_KEY_PREFIX, queue, 6, 1)  # type: ignore[no-untyped-call]
+    return connection.eval(queue_scripts.POP, 3, *keys, names.RESULT_KEY_PREFIX, queue, 6, 1)  # type: ignore[no-untyped-call]
 
 
 def put(connection: redis.Redis, job_id: str, model: str, tenant: str = "acme") -> None:
@@ -281,7 +281,7 @@ def test_a_worker_gives_back_what_another_one_had(op: redis.Redis, roles: Roles)
     assert pop(op, "route")
     with roles.come_as("worker-chat") as connection:
         keys = (f"{names.UNACKED_KEY}:index", names.UNACKED_KEY)
-        given = connection.eval(scripts.RESTORE, 2, *keys, -1, 0, names.PRIORITY_SEPARATOR, "")  # type: ignore[no-untyped-call]
+        given = connection.eval(queue_scripts.RESTORE, 2, *keys, -1, 0, names.PRIORITY_SEPARATOR, "")  # type: ignore[no-untyped-call]
         assert given == [3]
     assert pop(op, "route") and pop(op, names.model_queue("defect_detect"))
 
@@ -333,7 +333,8 @@ def test_who_asks_others_how_they_are_waits_for_answers(user: str, op: redis.Red
     with roles.come_as(user) as connection:
         keys = (f"{names.UNACKED_KEY}:index", names.UNACKED_KEY, queue, names.priority_queue(queue, 3))
         assert (
-            connection.eval(scripts.POP, 4, *keys, names.RESULT_KEY_PREFIX, queue, 0, 0, queue, 3, 0) is None
+            connection.eval(queue_scripts.POP, 4, *keys, names.RESULT_KEY_PREFIX, queue, 0, 0, queue, 3, 0)
+            is None
         )  # type: ignore[no-untyped-call]
         assert connection.blpop([names.bell_key(queue)], 0.01) is None
 
@@ -368,7 +369,8 @@ def test_without_a_login_nothing_but_a_ping(roles: Roles) -> None:
 
 def test_every_key_that_a_script_names_is_in_somebodys_rules() -> None:
     prefixes = set()
-    for text in (value for name, value in vars(scripts).items() if name.isupper() and isinstance(value, str)):
+    there = {**vars(scripts), **vars(queue_scripts)}
+    for text in (value for name, value in there.items() if name.isupper() and isinstance(value, str)):
         prefixes |= {part.split("'")[0] for part in text.split("'batchyard:")[1:]}
     assert len(prefixes) > 10
     rights = (router(), worker(), producer("acme"))

@@ -8,7 +8,7 @@ import redis
 from kombu import Connection
 
 from batchyard.app import UNACKED, make_app
-from batchyard.scripts import RENEW
+from batchyard.queue_scripts import RENEW
 from batchyard.settings import Settings
 from batchyard.wire import task_message
 from tests.batchyard.consumers import take

@@ -12,7 +12,7 @@ from kombu import Connection, Consumer, Queue
 
 from batchyard.app import UNACKED, make_app
 from batchyard.names import bell_key, priority_queue, result_key
-from batchyard.scripts import RENEW
+from batchyard.queue_scripts import RENEW
 from batchyard.settings import Settings
 from batchyard.transport import read_envelope
 from batchyard.wire import task_message
