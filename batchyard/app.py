@@ -10,8 +10,6 @@ from batchyard.names import PRIORITY_SEPARATOR, PRIORITY_STEPS, UNACKED_KEY
 from batchyard.plain_json import register_plain_json
 from batchyard.settings import Settings
 
-UNACKED = UNACKED_KEY
-
 
 def make_app(
     settings: Settings, name: str = "batchyard", *, interactive_extra: int = 0, **conf: Any
@@ -34,9 +32,9 @@ def make_app(
             "priority_steps": list(PRIORITY_STEPS),
             "sep": PRIORITY_SEPARATOR,
             "queue_order_strategy": "round_robin",
-            "unacked_key": UNACKED,
-            "unacked_index_key": f"{UNACKED}:index",
-            "unacked_mutex_key": f"{UNACKED}:mutex",
+            "unacked_key": UNACKED_KEY,
+            "unacked_index_key": f"{UNACKED_KEY}:index",
+            "unacked_mutex_key": f"{UNACKED_KEY}:mutex",
             "unacked_restore_interval": settings.lease_seconds / 4,
             "unacked_restore_throttle": 1,
             "unacked_restore_limit": 1000,

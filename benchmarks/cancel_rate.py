@@ -20,7 +20,7 @@ from typing import Any
 import redis
 
 from batchyard import Client, names, store
-from batchyard.app import UNACKED
+from batchyard.names import UNACKED_KEY
 from batchyard.states import State
 from benchmarks.machine import this_machine
 from benchmarks.table import aligned, show, spread, write_json
@@ -84,7 +84,7 @@ def _await_quiet(connection: redis.Redis, client: Client, job_id: str, began: fl
         if answer is None and client.status(job_id) is State.SUCCESS:
             answer = time.perf_counter() - began
         waiting = sum(store.run(connection, store.queue_lengths(queues)).values())
-        if answer is not None and waiting == 0 and connection.hlen(UNACKED) == 0:
+        if answer is not None and waiting == 0 and connection.hlen(UNACKED_KEY) == 0:
             return time.perf_counter() - began, answer
         time.sleep(LOOK_S)
     raise SystemExit(f"after {PATIENCE_S:.0f} s the queues are not empty, or the next job has no answer")

@@ -19,8 +19,9 @@ from typing import Any
 import redis
 
 from batchyard import Client, names, store
-from batchyard.app import UNACKED, make_app
+from batchyard.app import make_app
 from batchyard.errors import YardError, YardUnavailable
+from batchyard.names import UNACKED_KEY
 from batchyard.states import State
 from benchmarks.child import consumer
 from benchmarks.machine import this_machine
@@ -132,7 +133,7 @@ def finish_all(raw: redis.Redis, client: Client, result: Any, ttl: int) -> None:
 
 def _until_empty(raw: redis.Redis, queue: str) -> None:
     limit = time.monotonic() + PATIENCE_SECONDS
-    while store.run(raw, store.queue_lengths([queue]))[queue] or raw.hlen(UNACKED):
+    while store.run(raw, store.queue_lengths([queue]))[queue] or raw.hlen(UNACKED_KEY):
         if time.monotonic() > limit:
             raise YardUnavailable(f"{queue} was not empty after {PATIENCE_SECONDS:.0f} s")
         time.sleep(0.05)

@@ -21,9 +21,10 @@ from pathlib import Path
 import redis
 
 from batchyard import Client, dead, store
-from batchyard.app import UNACKED, make_app
+from batchyard.app import make_app
 from batchyard.dead import Letter
 from batchyard.errors import YardError
+from batchyard.names import UNACKED_KEY
 from batchyard.result import Result
 from benchmarks.machine import this_machine
 from benchmarks.reports import labelled_reports
@@ -120,7 +121,7 @@ def run(
     with redis.Redis.from_url(bench.url) as raw:
         ids = store.run(raw, store.batch_jobs(handle.batch, 0, count))
         letters = store.run(raw, dead.letters())
-        unacknowledged = int(raw.hlen(UNACKED))
+        unacknowledged = int(raw.hlen(UNACKED_KEY))
     return judged(
         name, results, [ids[number] for number in marked], letters, restarts, seconds, unacknowledged
     )

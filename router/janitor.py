@@ -19,8 +19,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from batchyard import store, upkeep
-from batchyard.app import UNACKED
 from batchyard.errors import YardUnavailable
+from batchyard.names import UNACKED_KEY
 from batchyard.settings import Settings
 from batchyard.store import Op
 from batchyard.upkeep import EXPIRE_PAGE, Readings
@@ -101,7 +101,7 @@ class Janitor:
         self._expire(readings.at)
         self._say(readings)
         suspects = miscounted(readings.waiting, self._quiet)
-        self._quiet = self._run(upkeep.settle(suspects, UNACKED))
+        self._quiet = self._run(upkeep.settle(suspects, UNACKED_KEY))
         for model in sorted(self._quiet):
             if suspects[model]:
                 count = readings.waiting[model]

@@ -8,7 +8,7 @@ from typing import Any
 import redis
 
 from batchyard import names
-from batchyard.app import UNACKED
+from batchyard.names import UNACKED_KEY
 from benchmarks.chaos.documents import Document, read
 from benchmarks.chaos.ledger import Record
 from benchmarks.chaos.verdict import Ending
@@ -16,7 +16,7 @@ from benchmarks.chaos.verdict import Ending
 PAGE = 500
 _WORK = re.compile(
     rf"^({names.ROUTE_QUEUE}|{re.escape(names.MODEL_QUEUE_PREFIX)}[^\x06]+)(\x06\x16\d)?$"
-    rf"|^{re.escape(UNACKED)}(:index)?$|^batchyard:(flow|ring|unprocessable|deadlines|dead)([:|]|$)"
+    rf"|^{re.escape(UNACKED_KEY)}(:index)?$|^batchyard:(flow|ring|unprocessable|deadlines|dead)([:|]|$)"
 )
 """Keys that hold work: none of them may be there when all is done."""
 _COUNT = re.compile(r"^batchyard:(waiting|open:.+)$")

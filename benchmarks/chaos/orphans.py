@@ -10,8 +10,7 @@ from typing import Any
 
 import redis
 
-from batchyard.app import UNACKED
-from batchyard.names import ROUTE_TASK
+from batchyard.names import ROUTE_TASK, UNACKED_KEY
 
 LOOK_AGAIN_SECONDS = 0.5
 
@@ -37,7 +36,7 @@ class Orphans:
     def chunks(self) -> dict[str, list[str]]:
         """The chunks that routers have now; none if Redis does not answer."""
         try:
-            unacked: Any = self._client.hgetall(UNACKED)
+            unacked: Any = self._client.hgetall(UNACKED_KEY)
         except redis.RedisError:
             return {}
         return chunks_in(unacked)

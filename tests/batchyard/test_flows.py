@@ -9,8 +9,9 @@ import redis
 from kombu import Connection
 
 from batchyard import Client, names, store
-from batchyard.app import UNACKED, make_app
+from batchyard.app import make_app
 from batchyard.errors import JobCancelled
+from batchyard.names import UNACKED_KEY
 from batchyard.settings import Settings
 from batchyard.states import State
 from batchyard.store import Congestion, Publication
@@ -90,7 +91,7 @@ def test_a_lapsed_message_comes_back_to_its_flow_and_is_next(
 ) -> None:
     put(raw, *(publication(f"a-{n}", batch="a") for n in range(3)), publication("b-0", batch="b"))
     [held] = take(connection, 1, (QUEUE,))
-    raw.zadd(f"{UNACKED}:index", {held.delivery_tag: 1.0})
+    raw.zadd(f"{UNACKED_KEY}:index", {held.delivery_tag: 1.0})
     held.channel.qos.restore_visible()
     assert waiting(raw) == 4
     with make_app(settings).connection_for_read() as other:
@@ -109,7 +110,7 @@ def test_what_is_given_back_in_order_was_not_lost(connection: Connection, raw: r
     held.channel.qos.restore_by_tag(held.delivery_tag)
     assert [message["headers"]["id"] for message in messages(raw, QUEUE)] == ["a-0", "a-1"]
     assert [message["headers"]["lost"] for message in messages(raw, QUEUE)] == [0, 0]
-    assert raw.hlen(UNACKED) == raw.zcard(f"{UNACKED}:index") == 0
+    assert raw.hlen(UNACKED_KEY) == raw.zcard(f"{UNACKED_KEY}:index") == 0
 
 
 def test_a_message_given_to_the_back_waits_for_its_flow(connection: Connection, raw: redis.Redis) -> None:

@@ -7,14 +7,15 @@ import pytest
 import redis
 from kombu import Connection
 
-from batchyard.app import UNACKED, make_app
+from batchyard.app import make_app
+from batchyard.names import UNACKED_KEY
 from batchyard.queue_scripts import RENEW
 from batchyard.settings import Settings
 from batchyard.wire import task_message
 from tests.batchyard.consumers import take
 from tests.yard.cut import Cable
 
-INDEX = f"{UNACKED}:index"
+INDEX = f"{UNACKED_KEY}:index"
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def test_a_message_whose_task_runs_is_taken_over_by_the_next_connection(
     new.default_channel.qos.restore_visible()  # its lease was renewed
     assert raw.llen("q") == 0
     message.ack()
-    assert raw.hlen(UNACKED) == 0
+    assert raw.hlen(UNACKED_KEY) == 0
     assert new.default_channel.qos.tags() == []
 
 

@@ -10,8 +10,8 @@ import pytest
 import redis
 from kombu import Connection, Consumer, Queue
 
-from batchyard.app import UNACKED, make_app
-from batchyard.names import bell_key, priority_queue, result_key
+from batchyard.app import make_app
+from batchyard.names import UNACKED_KEY, bell_key, priority_queue, result_key
 from batchyard.queue_scripts import RENEW
 from batchyard.settings import Settings
 from batchyard.transport import read_envelope
@@ -42,12 +42,12 @@ def test_a_popped_message_is_recorded_until_it_is_acknowledged(
     raw.lpush("q", message(1))
     [taken] = take(connection, 1)
     tag = taken.delivery_tag
-    recorded, exchange, queue = json.loads(raw.hget(UNACKED, tag))
+    recorded, exchange, queue = json.loads(raw.hget(UNACKED_KEY, tag))
     assert (recorded["headers"]["id"], exchange, queue) == ("id-1", "0", "q")
-    assert raw.zscore(f"{UNACKED}:index", tag) is not None
+    assert raw.zscore(f"{UNACKED_KEY}:index", tag) is not None
     taken.ack()
-    assert raw.hlen(UNACKED) == 0
-    assert raw.zcard(f"{UNACKED}:index") == 0
+    assert raw.hlen(UNACKED_KEY) == 0
+    assert raw.zcard(f"{UNACKED_KEY}:index") == 0
 
 
 def test_a_consumer_that_never_acknowledges_leaves_no_record(
@@ -55,7 +55,7 @@ def test_a_consumer_that_never_acknowledges_leaves_no_record(
 ) -> None:
     raw.lpush("q", message(1))
     take(connection, 1, no_ack=True)
-    assert raw.hlen(UNACKED) == 0
+    assert raw.hlen(UNACKED_KEY) == 0
 
 
 def test_higher_priority_goes_first_and_queues_take_turns(connection: Connection, raw: redis.Redis) -> None:
@@ -82,7 +82,7 @@ def test_what_is_no_message_is_set_aside_and_the_next_one_delivered(
     assert taken.headers["id"] == "id-1"
     assert dead_messages(raw, "q") == rubbish
     taken.ack()
-    assert raw.hlen(UNACKED) == 0
+    assert raw.hlen(UNACKED_KEY) == 0
 
 
 def envelope(**changes: Any) -> str:
@@ -145,7 +145,7 @@ def test_a_message_that_celery_would_stumble_over_is_set_aside(
     [taken] = take(connection, 1)
     taken.ack()
     assert dead_messages(raw, "q") == [poison]
-    assert raw.hlen(UNACKED) == 0
+    assert raw.hlen(UNACKED_KEY) == 0
 
 
 def test_a_record_that_cannot_be_read_does_not_stop_the_others_from_coming_back(
@@ -153,11 +153,11 @@ def test_a_record_that_cannot_be_read_does_not_stop_the_others_from_coming_back(
 ) -> None:
     raw.lpush("q", message(1))
     [held] = take(connection, 1)
-    raw.hset(UNACKED, "broken", "[" * 5000)
-    raw.zadd(f"{UNACKED}:index", {"broken": 1.0, held.delivery_tag: 2.0})
+    raw.hset(UNACKED_KEY, "broken", "[" * 5000)
+    raw.zadd(f"{UNACKED_KEY}:index", {"broken": 1.0, held.delivery_tag: 2.0})
     held.channel.qos.restore_visible()
     assert raw.llen("q") == 1
-    assert raw.hlen(UNACKED) == 0
+    assert raw.hlen(UNACKED_KEY) == 0
     assert len(dead_messages(raw, "unacked")) == 1
 
 
@@ -169,21 +169,21 @@ def test_a_message_whose_lease_ended_is_delivered_again_and_marked(
     channel = held.channel
     channel.qos.restore_visible(num=10, interval=1)
     assert raw.llen("q") == 0, "the lease has not ended"
-    raw.zadd(f"{UNACKED}:index", {held.delivery_tag: 1.0})
-    assert raw.eval(RENEW, 1, f"{UNACKED}:index", held.delivery_tag) == []
+    raw.zadd(f"{UNACKED_KEY}:index", {held.delivery_tag: 1.0})
+    assert raw.eval(RENEW, 1, f"{UNACKED_KEY}:index", held.delivery_tag) == []
     channel.qos.restore_visible(num=10, interval=1)
     assert raw.llen("q") == 0, "the lease was renewed"
-    raw.zadd(f"{UNACKED}:index", {held.delivery_tag: 1.0})
+    raw.zadd(f"{UNACKED_KEY}:index", {held.delivery_tag: 1.0})
     channel.qos.restore_visible(num=10, interval=1)
     with make_app(settings).connection_for_read() as other:
         [again] = take(other, 1)
         assert again.headers["id"] == "id-1"
         assert (again.headers["redelivered"], again.headers["lost"]) == (True, 1)
         held.ack()
-        assert raw.eval(RENEW, 1, f"{UNACKED}:index", held.delivery_tag) == [held.delivery_tag]
-        assert raw.hlen(UNACKED) == 1, "who lost it cannot acknowledge it for the one who has it now"
+        assert raw.eval(RENEW, 1, f"{UNACKED_KEY}:index", held.delivery_tag) == [held.delivery_tag]
+        assert raw.hlen(UNACKED_KEY) == 1, "who lost it cannot acknowledge it for the one who has it now"
         again.ack()
-        assert raw.hlen(UNACKED) == 0
+        assert raw.hlen(UNACKED_KEY) == 0
 
 
 def test_cancelled_tasks_are_dropped_without_going_to_a_consumer(
@@ -196,7 +196,7 @@ def test_cancelled_tasks_are_dropped_without_going_to_a_consumer(
     [taken] = take(connection, 1)
     assert taken.headers["id"] == "id-2499"
     assert raw.llen("q") == 0
-    assert raw.hlen(UNACKED) == 1
+    assert raw.hlen(UNACKED_KEY) == 1
 
 
 Limit = Callable[..., "Limited"]

@@ -7,8 +7,8 @@ import pytest
 import redis
 
 from batchyard import names, store, upkeep
-from batchyard.app import UNACKED
 from batchyard.client import Client
+from batchyard.names import UNACKED_KEY
 from batchyard.settings import Settings
 from batchyard.states import State
 from batchyard.upkeep import EXPIRE_PAGE, GRACE_SECONDS
@@ -124,9 +124,9 @@ def test_a_full_redis_lets_the_janitor_work(client: Client, full: redis.Redis) -
 
 def test_a_counter_that_nothing_stands_behind_goes_at_the_second_look(raw: redis.Redis) -> None:
     raw.hset(names.WAITING_KEY, mapping={"ghost": 5, "minus": -2})
-    assert store.run(raw, upkeep.settle({"ghost": False, "minus": False}, UNACKED)) == {"ghost", "minus"}
+    assert store.run(raw, upkeep.settle({"ghost": False, "minus": False}, UNACKED_KEY)) == {"ghost", "minus"}
     assert (count(raw, "ghost"), count(raw, "minus")) == (5, -2)
-    assert store.run(raw, upkeep.settle({"ghost": True, "minus": True}, UNACKED)) == {"ghost", "minus"}
+    assert store.run(raw, upkeep.settle({"ghost": True, "minus": True}, UNACKED_KEY)) == {"ghost", "minus"}
     assert raw.hgetall(names.WAITING_KEY) == {}
 
 
@@ -138,21 +138,23 @@ def test_a_counter_stays_while_a_message_may_stand_behind_it(
 ) -> None:
     raw.hset(names.WAITING_KEY, "m", 5)
     raw.lpush(names.ring_key(queue, priority) if ring else names.priority_queue(queue, priority), "x")
-    assert store.run(raw, upkeep.settle({"m": True}, UNACKED)) == frozenset()
+    assert store.run(raw, upkeep.settle({"m": True}, UNACKED_KEY)) == frozenset()
     assert count(raw, "m") == 5
 
 
 def test_a_counter_stays_while_a_router_has_a_chunk(client: Client, raw: redis.Redis) -> None:
     raw.hset(names.WAITING_KEY, "m", 5)
-    raw.hset(UNACKED, mapping={"t1": f'[{{}}, "0", "{names.model_queue("m")}"]', "t2": '[{}, "", "route"]'})
-    assert store.run(raw, upkeep.settle({"m": True}, UNACKED)) == frozenset()
-    raw.hdel(UNACKED, "t2")
-    assert store.run(raw, upkeep.settle({"m": True}, UNACKED)) == {"m"}
+    raw.hset(
+        UNACKED_KEY, mapping={"t1": f'[{{}}, "0", "{names.model_queue("m")}"]', "t2": '[{}, "", "route"]'}
+    )
+    assert store.run(raw, upkeep.settle({"m": True}, UNACKED_KEY)) == frozenset()
+    raw.hdel(UNACKED_KEY, "t2")
+    assert store.run(raw, upkeep.settle({"m": True}, UNACKED_KEY)) == {"m"}
     assert count(raw, "m") == 0
 
 
 def test_jobs_that_really_wait_are_not_touched(client: Client, raw: redis.Redis) -> None:
     client.submit_many([{"prompt": "x", "model": "chat"} for _ in range(3)])
     assert count(raw, "chat") == 3
-    assert store.run(raw, upkeep.settle({"chat": True}, UNACKED)) == frozenset()
+    assert store.run(raw, upkeep.settle({"chat": True}, UNACKED_KEY)) == frozenset()
     assert count(raw, "chat") == 3

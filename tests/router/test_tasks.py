@@ -14,9 +14,9 @@ import redis
 from celery.exceptions import Reject
 
 from batchyard import names
-from batchyard.app import UNACKED
 from batchyard.client import Client
 from batchyard.errors import YardUnavailable
+from batchyard.names import UNACKED_KEY
 from batchyard.states import State
 from batchyard.wire import task_message
 from router import tasks
@@ -84,7 +84,7 @@ def test_a_batch_is_routed_and_what_is_not_ours_harms_nobody(process, settings, 
         ids = [*(job["id"] for job in jobs), "hello"]
         until(lambda: set(client.statuses(ids)) == {State.ROUTED}, "the jobs to be routed")
     assert (waiting(connection, "defect_detect"), waiting(connection, "chat")) == (20, 1)
-    until(lambda: connection.hlen(UNACKED) == 0, "every message to be acknowledged")
+    until(lambda: connection.hlen(UNACKED_KEY) == 0, "every message to be acknowledged")
     assert connection.llen(names.ROUTE_QUEUE) == 0
     process.send_signal(signal.SIGTERM)
     assert process.wait(PATIENCE) == 0
@@ -102,8 +102,8 @@ def test_a_chunk_that_a_dead_router_had_taken_is_routed_once(settings, connectio
         flow = names.flow_key(names.ROUTE_QUEUE, 6, "default", "b")
         message = connection.rpop(flow)  # as a router takes a chunk; this one dies after publishing one job
         tag = json.loads(message)["properties"]["delivery_tag"]
-        connection.hset(UNACKED, tag, f'[{message}, "6|default|b", "{names.ROUTE_QUEUE}"]')
-        connection.zadd(f"{UNACKED}:index", {tag: time.time()})
+        connection.hset(UNACKED_KEY, tag, f'[{message}, "6|default|b", "{names.ROUTE_QUEUE}"]')
+        connection.zadd(f"{UNACKED_KEY}:index", {tag: time.time()})
         bodies = json.loads(json.loads(message)["body"])[1]["jobs"]
         dead = Router(settings, load(settings))
         dead.route(bodies[:1], time.time())
@@ -111,7 +111,7 @@ def test_a_chunk_that_a_dead_router_had_taken_is_routed_once(settings, connectio
         process.send_signal(signal.SIGCONT)
         until(lambda: client.status("k3") is State.ROUTED, "the lease to run out and the chunk to come back")
     assert waiting(connection, "chat") == 4
-    until(lambda: connection.hlen(UNACKED) == 0, "the chunk to be acknowledged")
+    until(lambda: connection.hlen(UNACKED_KEY) == 0, "the chunk to be acknowledged")
 
 
 def test_a_broken_policy_stops_the_router_with_one_clear_line(redis_url, tmp_path):

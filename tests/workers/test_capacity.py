@@ -9,9 +9,10 @@ import redis
 import yaml
 
 from batchyard import names
-from batchyard.app import UNACKED, make_app
+from batchyard.app import make_app
 from batchyard.client import Client
 from batchyard.job import Job
+from batchyard.names import UNACKED_KEY
 from batchyard.settings import Settings
 from batchyard.states import State
 from tests.waiting import messages
@@ -64,7 +65,7 @@ def await_started(worker: subprocess.Popen[bytes], client: Client, job_ids: list
 def await_held(worker: subprocess.Popen[bytes], settings: Settings, count: int) -> None:
     """Until so many messages are unacknowledged."""
     with redis.Redis.from_url(settings.url) as raw:
-        while raw.hlen(UNACKED) != count:
+        while raw.hlen(UNACKED_KEY) != count:
             assert worker.poll() is None
 
 

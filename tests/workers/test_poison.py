@@ -11,10 +11,11 @@ import pytest
 import redis
 
 from batchyard import dead, names, store
-from batchyard.app import UNACKED, make_app
+from batchyard.app import make_app
 from batchyard.cli import main
 from batchyard.client import Client
 from batchyard.job import Job
+from batchyard.names import UNACKED_KEY
 from batchyard.route import Route
 from batchyard.settings import Settings
 from batchyard.states import State
@@ -54,7 +55,7 @@ def test_a_job_that_aborts_its_engine_is_set_apart_and_can_be_tried_again(
         assert error is not None
         assert (error.code, error.retryable) == ("poison", False)
         assert restarts(settings) == 2
-        while raw.hlen(UNACKED):
+        while raw.hlen(UNACKED_KEY):
             assert worker.poll() is None
     finally:
         assert stop(worker) == 0

@@ -14,9 +14,10 @@ from celery.exceptions import TimeLimitExceeded
 from celery.result import AsyncResult
 
 from batchyard import names
-from batchyard.app import UNACKED, make_app
+from batchyard.app import make_app
 from batchyard.client import Client
 from batchyard.job import Job
+from batchyard.names import UNACKED_KEY
 from batchyard.settings import Settings
 from batchyard.states import State
 from batchyard.wire import task_message
@@ -208,11 +209,11 @@ def test_a_killed_workers_jobs_run_on_the_next_one(
     child.suspend()  # the jobs stay in the engine
     ids = publish(*(Job(prompt=REPORT) for _ in range(6)))
     with redis.Redis.from_url(settings.url) as raw:
-        while raw.hlen(UNACKED) < 4:
+        while raw.hlen(UNACKED_KEY) < 4:
             assert first.poll() is None
         first.send_signal(signal.SIGKILL)
         first.wait(30)
-        assert raw.hlen(UNACKED) == 4
+        assert raw.hlen(UNACKED_KEY) == 4
     child.resume()  # it finds its socket closed and ends
     assert psutil.wait_procs([child], timeout=30)[1] == []
     second = start_worker(settings, "second", "--model", "defect_detect", "--slots", "4")
@@ -229,10 +230,10 @@ def test_sigterm_finishes_what_runs_and_leaves_no_child(
     [child] = psutil.Process(process.pid).children()
     ids = publish(*(endless(f"last-{number}") for number in range(3)))
     with redis.Redis.from_url(settings.url) as raw:
-        while raw.hlen(UNACKED) < 3:
+        while raw.hlen(UNACKED_KEY) < 3:
             assert process.poll() is None
         assert stop(process) == 0
-        assert raw.hgetall(UNACKED) == {}
+        assert raw.hgetall(UNACKED_KEY) == {}
     assert all(client.result(job_id, timeout=0).ok for job_id in ids)
     assert not child.is_running()
 

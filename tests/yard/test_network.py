@@ -9,9 +9,10 @@ import pytest
 import redis
 
 from batchyard.aclient import AsyncClient
-from batchyard.app import UNACKED, make_app
+from batchyard.app import make_app
 from batchyard.client import Client
 from batchyard.errors import YardUnavailable
+from batchyard.names import UNACKED_KEY
 from local.redis_server import start_redis
 from tests.workers.test_worker import endless
 from tests.yard.cut import Cable
@@ -38,7 +39,7 @@ class Yard:
         self.client.submit_many(
             [*slow, *({**QUICK, "id": f"{batch}-q{n}"} for n in range(quick))], batch=batch
         )
-        until(lambda: self.raw.hlen(UNACKED) >= 4, "the worker to be full")
+        until(lambda: self.raw.hlen(UNACKED_KEY) >= 4, "the worker to be full")
 
     def answers(self, batch: str) -> None:
         """Every job of the batch ends well, and both roles have lived through it."""

@@ -11,9 +11,9 @@ import pytest
 import redis
 
 from batchyard import names
-from batchyard.app import UNACKED
 from batchyard.client import Client
 from batchyard.errors import UnknownJob
+from batchyard.names import UNACKED_KEY
 from batchyard.settings import Settings
 from local.redis_server import RedisServer, start_redis
 from tests.workers.test_worker import endless
@@ -143,7 +143,7 @@ def test_a_rolling_restart_under_load(tmp_path: Path) -> None:
                 load.stop()
             assert answered(client, "long") == 100
         with redis.Redis.from_url(server.url) as raw:
-            until(lambda: raw.hlen(UNACKED) == 0, "every message to be acknowledged")
+            until(lambda: raw.hlen(UNACKED_KEY) == 0, "every message to be acknowledged")
         assert not any(GIVEN_BACK_BY_LEASE in role.text() for role in roles.roles)
 
 
@@ -163,7 +163,7 @@ def test_whoever_is_told_to_stop_ends_in_time_and_his_jobs_go_to_others(tmp_path
             client.submit_many(jobs, batch="stopped")
             _holds(raw, 4)
             assert hanging.ends(signal.SIGTERM, signal.SIGTERM) == 0
-            assert raw.hlen(UNACKED) == 0
+            assert raw.hlen(UNACKED_KEY) == 0
             assert GIVEN_BACK_BY_LEASE not in router.text()
             # Redis is away from it: it ends as well, and the leases give the jobs back
             cut_off.engine.suspend()
@@ -192,4 +192,4 @@ def _goes_on(role: Role) -> None:
 
 
 def _holds(raw: redis.Redis, jobs: int) -> None:
-    until(lambda: raw.hlen(UNACKED) == jobs, f"a worker to hold {jobs} jobs")
+    until(lambda: raw.hlen(UNACKED_KEY) == jobs, f"a worker to hold {jobs} jobs")
